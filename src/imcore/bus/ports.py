@@ -1,0 +1,178 @@
+"""The four ports between channel and business, as protocols, and the values that cross them.
+
+The inbox is the only truth. A wake-up is only a hint that happens to carry the message: losing it, doubling it or
+reordering it does no harm. Nothing here knows what a payload means. All methods are called on the event loop's thread,
+and every callback is called there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from ..messages import Refusal, Resume
+
+__all__ = [
+    "Bus",
+    "Check",
+    "Inbox",
+    "Opening",
+    "Push",
+    "Route",
+    "Routes",
+    "Sink",
+    "Stored",
+    "Uplink",
+    "UplinkQueue",
+    "Wake",
+]
+
+
+class Uplink(msgspec.Struct, gc=False, eq=False):
+    """A message on its way up, as the service sees it."""
+
+    user: str
+    device: str
+    id: int
+    """The device's message number (wire: `MSG` c→s)."""
+    route: str
+    body: bytes
+    time_ms: int = 0
+    """When the gateway took it, milliseconds since 1970."""
+    entry: int = 0
+    """Its place in the queue, given by the engine; 0 = not stored yet."""
+
+    @property
+    def key(self) -> str:
+        """The same at every delivery of this message: what makes a push that answers it idempotent."""
+        return f"{self.user}/{self.device}/{self.id}"
+
+
+class Stored(msgspec.Struct, gc=False, frozen=True):
+    """A message in a user's inbox."""
+
+    seq: int
+    route: str
+    body: bytes
+
+
+class Wake(msgspec.Struct, gc=False, frozen=True):
+    """What was appended to `user`'s inbox as number `seq`."""
+
+    user: str
+    seq: int
+    route: str
+    body: bytes
+
+
+class Opening(msgspec.Struct, frozen=True):
+    """Where a device stands, for its `WELCOME`."""
+
+    epoch: str
+    head: int
+    """The newest sequence number in the inbox, 0 = empty from the start."""
+    first: int
+    """The number of the first message that follows or will follow."""
+    resumed: bool
+    accepted: int
+    """The highest message number accepted from this device, 0 = none."""
+
+
+class Route(msgspec.Struct, frozen=True):
+    """Where a device is connected."""
+
+    user: str
+    device: str
+    node: str
+    session: str
+    since_ms: int
+
+
+class Sink(Protocol):
+    """Who is told how a message fared: the link that brought it."""
+
+    def answered(self, id: int, refusal: Refusal | None) -> None:
+        """`None`: the message is durable, or was so before (a repeat)."""
+
+
+Check = Callable[[Uplink], str | None]
+"""Looks at a message before it is accepted, where service and gateway share a process: None, or what was expected."""
+
+
+class UplinkQueue(Protocol):
+    """Messages from devices, durable from `answered(id, None)` on, until the service has settled them."""
+
+    def put(self, message: Uplink, sink: Sink) -> None:
+        """Store the message unless its number is not above the highest accepted from this device. Answers come in the
+        order of the puts. If one can't be stored, those that were put behind it and are not durable yet are refused
+        with it: order holds."""
+
+    def withdraw(self, user: str, device: str, id: int, sink: Sink) -> None:
+        """The device gives this number up: it counts as accepted, and nothing is processed."""
+
+    def consume(self, routes: Mapping[str, Check | None], take: Callable[[Sequence[Uplink]], None]) -> None:
+        """Hand messages of these routes to `take`, oldest first: first what an earlier process left unsettled, then
+        what comes. Messages of other routes are refused with `no_route`."""
+
+    def settle(self, message: Uplink) -> None:
+        """The handler has returned; the message leaves the queue (durably soon, not at once: it may come again)."""
+
+
+class Inbox(Protocol):
+    """A user's messages from the server, numbered from 1 without gaps."""
+
+    async def open(self, user: str, device: str, resume: Resume | None, fresh: str) -> Opening:
+        """A device comes. `resume` acknowledges everything up to it (wire: "Order of a link", 3 to 5)."""
+
+    async def append(self, user: str, route: str, body: bytes, key: str | None = None) -> int:
+        """Append and return the sequence number once it is durable. A repeated key appends nothing and returns the
+        number that it was given at first."""
+
+    async def read(self, user: str, after: int, count: int, size: int) -> list[Stored]:
+        """The messages after number `after`, in order: at most `count` and about `size` bytes, at least one if there is
+        one."""
+
+    def taken(self, user: str, device: str, seq: int) -> None:
+        """The device has taken in everything up to `seq` (durably soon; never goes back)."""
+
+
+class Routes(Protocol):
+    """Which node a device is connected to."""
+
+    async def claim(self, route: Route) -> Route | None:
+        """This session now holds the device; returns the one that held it before."""
+
+    def release(self, route: Route) -> None:
+        """The session ended. Does nothing if another one has claimed the device since."""
+
+    async def online(self, user: str) -> list[Route]:
+        """Where the user's devices are connected now."""
+
+
+class Push(Protocol):
+    """Wake-ups and room broadcasts, to the nodes that hold the links."""
+
+    def attach(
+        self, node: str, wake: Callable[[Sequence[Wake]], None], room: Callable[[str, bytes], None]
+    ) -> None:
+        """This node's gateway takes wake-ups for its users, and broadcasts for rooms that have members here."""
+
+    async def broadcast(self, room: str, body: bytes) -> None:
+        """Hand a transient message to every node; returns when it is on its way."""
+
+
+class Bus(Protocol):
+    """An engine: the four ports, and its life."""
+
+    queue: UplinkQueue
+    inbox: Inbox
+    routes: Routes
+    push: Push
+
+    async def start(self) -> None:
+        """Open what is below; raises `EngineError` that says what is wrong and what to do."""
+
+    async def close(self) -> None:
+        """Make everything that was answered durable, and let go."""

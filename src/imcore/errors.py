@@ -1,0 +1,150 @@
+"""Every error of imcore, in one tree: whose fault it is, the code that the wire gives it, and what to do.
+
+`LocalError` is the fault of the program that calls us, `RemoteError` that of the other end of a link, `Refused` and
+`Unknown` are the two ways in which a message was not confirmed. This module imports nothing of imcore.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BadFrame",
+    "BadHello",
+    "ConfigError",
+    "EncodeError",
+    "EngineError",
+    "FrameError",
+    "ImcoreError",
+    "LinkClosed",
+    "LocalError",
+    "OutboxFull",
+    "Refused",
+    "RemoteError",
+    "TooLarge",
+    "Unauthorized",
+    "Unknown",
+    "UnsupportedVersion",
+]
+
+
+class ImcoreError(Exception):
+    """The root. `code` is the wire's code for it (wire: "Codes")."""
+
+    code: str = "internal"
+
+
+class LocalError(ImcoreError):
+    """The caller asked for something that can't be done; nothing went over the wire."""
+
+
+class ConfigError(LocalError):
+    """The configuration is wrong; the text names the key, what was expected and the nearest right one."""
+
+
+class EncodeError(LocalError, ValueError):
+    """The arguments do not make a frame that the wire allows."""
+
+    code = "bad_frame"
+
+
+class OutboxFull(LocalError):
+    """The client holds as many unconfirmed messages as it was allowed to; wait for one, or raise the limit."""
+
+    code = "overloaded"
+
+
+class EngineError(LocalError):
+    """The engine below (disk, database, broker) failed; nothing was confirmed that it did not hold."""
+
+    code = "overloaded"
+
+
+class RemoteError(ImcoreError):
+    """The other end broke the contract, or said that it can't go on."""
+
+
+class FrameError(RemoteError):
+    """Bytes that are not a frame. `offset` counts from the first byte of the stream to the byte at fault."""
+
+    code = "bad_frame"
+
+    def __init__(self, text: str, offset: int) -> None:
+        super().__init__(text, offset)
+        self.text = text
+        self.offset = offset
+
+    def __str__(self) -> str:
+        return f"{self.text} (at byte {self.offset} of the stream)"
+
+
+class BadFrame(FrameError):
+    """Magic, type, flags, lengths or route are not what wire.md's frame allows, or the frame may not come now."""
+
+
+class TooLarge(FrameError):
+    """The length is above the limit in force; no byte of the frame was stored."""
+
+    code = "too_large"
+
+
+class UnsupportedVersion(FrameError):
+    """The magic is right, the version is one that we do not speak."""
+
+    code = "version"
+
+
+class BadHello(RemoteError):
+    """A control map that lacks a key, or has a value of the wrong type or length. The text names the key."""
+
+    code = "bad_hello"
+
+
+class Unauthorized(RemoteError):
+    """The token is empty, unknown or forged (`unauthorized`), or past its time (`expired`)."""
+
+    code = "unauthorized"
+
+    def __init__(self, text: str, code: str = "unauthorized") -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class LinkClosed(RemoteError):
+    """The link ended. With an `ERROR` frame: its code, text and `retry_ms` (None: do not come back as you are)."""
+
+    def __init__(self, code: str, text: str, retry_ms: int | None = 0) -> None:
+        super().__init__(code, text, retry_ms)
+        self.code = code
+        self.text = text
+        self.retry_ms = retry_ms
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.text}"
+
+
+class Refused(ImcoreError):
+    """The gateway did not take the message, and never will as it is. It was neither stored nor processed."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(code, text)
+        self.code = code
+        self.text = text
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.text}"
+
+
+class Unknown(ImcoreError):
+    """The time was up, or the client closed, before an answer came: the message may be durable, or may not.
+
+    `id` is its number. The next link settles it: the same number is sent again and recognised as a repeat.
+    """
+
+    code = "timeout"
+
+    def __init__(self, id: int, text: str) -> None:
+        super().__init__(id, text)
+        self.id = id
+        self.text = text
+
+    def __str__(self) -> str:
+        return self.text
