@@ -1,0 +1,134 @@
+"""The house rules that a script can see: what belongs together is there, and the papers say what the code says."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "src" / "imcore"
+EXTENSIONS = sorted(path.stem for path in PACKAGE.glob("_*.pyx"))
+MODULES = sorted(PACKAGE.rglob("*.py"))
+PAPERS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def relative(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The modules of imcore that a file imports, by their names inside the package."""
+    package = ["imcore", *path.relative_to(PACKAGE).parts[:-1]]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = ".".join(package[: len(package) + 1 - node.level]) if node.level else ""
+            origin = ".".join(filter(None, [above, node.module]))
+            names = [f"{origin}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        yield from (name.removeprefix("imcore.") for name in names if name.startswith("imcore."))
+
+
+class TestTheCompiledCore:
+    def test_there_is_one(self) -> None:
+        assert {"_codec", "_link", "_wheel"} <= set(EXTENSIONS)
+
+    @pytest.mark.parametrize("name", EXTENSIONS)
+    def test_each_extension_has_its_c_interface_its_stub_and_its_model(self, name: str) -> None:
+        assert (PACKAGE / f"{name}.pxd").exists()
+        assert (PACKAGE / f"{name}.pyi").exists()
+        if name != "_link":  # what touches a socket has no oracle but a socket
+            assert (ROOT / "tests" / "models" / f"{name.removeprefix('_')}.py").exists()
+
+    @pytest.mark.parametrize("name", EXTENSIONS)
+    def test_each_imports_only_the_errors_and_its_own_kind(self, name: str) -> None:
+        source = (PACKAGE / f"{name}.pyx").read_text() + (PACKAGE / f"{name}.pxd").read_text()
+        ours = set(re.findall(r"^\s*from \.(\w+) c?import", source, re.MULTILINE))
+        assert ours <= {"errors", *EXTENSIONS}
+        assert "from . " not in source
+        assert "from imcore" not in source
+
+    @pytest.mark.parametrize("name", [name for name in EXTENSIONS if name != "_link"])
+    def test_only_the_link_knows_of_sockets_clocks_and_loops(self, name: str) -> None:
+        source = (PACKAGE / f"{name}.pyx").read_text()
+        outside = {"asyncio", "logging", "os", "posix", "random", "select", "socket", "time", "uvloop"}
+        assert not outside & set(re.findall(r"^\s*(?:c?import|from) (\w+)", source, re.MULTILINE))
+
+    @pytest.mark.parametrize("path", MODULES, ids=relative)
+    def test_rooms_above_the_channel_do_not_touch_it(self, path: Path) -> None:
+        room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if room in {"bus", "cli", "config", "errors", "messages", "service"}:
+            assert not [name for name in imported(path) if name.split(".")[0] in EXTENSIONS]
+
+
+class TestFiles:
+    @pytest.mark.parametrize("path", [*MODULES, *sorted(PACKAGE.glob("_*.p[yx][xd]"))], ids=relative)
+    def test_hold_one_idea(self, path: Path) -> None:
+        assert len(path.read_text().splitlines()) <= 500, "a second idea: give it a file of its own"
+
+    @pytest.mark.parametrize("path", MODULES, ids=relative)
+    def test_say_what_they_are_for(self, path: Path) -> None:
+        assert ast.get_docstring(ast.parse(path.read_text()))
+
+    def test_the_build_is_short_and_has_three_switches(self) -> None:
+        source = (ROOT / "setup.py").read_text()
+        assert len(source.splitlines()) < 80
+        assert set(re.findall(r'switched_on\("(\w+)"\)', source)) == {
+            "IMCORE_DEBUG",
+            "IMCORE_SANITIZE",
+            "IMCORE_COVERAGE",
+        }
+
+    def test_a_build_in_the_environment_needs_what_an_isolated_one_does(self) -> None:
+        assert PROJECT["dependency-groups"]["build"] == PROJECT["build-system"]["requires"]
+
+    def test_each_python_that_is_promised_gets_a_wheel(self) -> None:
+        promised = [
+            line.rpartition(" ")[2].replace(".", "")
+            for line in PROJECT["project"]["classifiers"]
+            if re.search(r":: 3\.\d+$", line)
+        ]
+        assert PROJECT["tool"]["cibuildwheel"]["build"].split() == [f"cp{version}-*" for version in promised]
+        assert PROJECT["project"]["requires-python"].replace(".", "") == f">={promised[0]}"
+
+
+class TestPapers:
+    def test_the_changelog_tells_of_this_version(self) -> None:
+        headings = re.findall(r"^## \[([^\]]+)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+        assert headings[0] == "Unreleased"
+        assert headings[1] == PROJECT["project"]["version"]
+
+    @pytest.mark.parametrize("path", PAPERS, ids=relative)
+    def test_links_lead_somewhere(self, path: Path) -> None:
+        links = re.findall(r"\]\(([^)#\s]+)", path.read_text())
+        missing = [link for link in links if "://" not in link and not (path.parent / link).exists()]
+        assert not missing
+
+    def test_the_index_names_every_document(self) -> None:
+        index = (ROOT / "docs" / "README.md").read_text()
+        documents = {relative(path).removeprefix("docs/") for path in (ROOT / "docs").rglob("*.md")} - {"README.md"}
+        assert not {document for document in documents if f"({document})" not in index}
+
+    def test_make_help_lists_every_target(self) -> None:
+        makefile = (ROOT / "Makefile").read_text()
+        [targets] = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+        shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        assert [line.split()[0] for line in shown.splitlines()[:-1]] == targets.split()
+
+
+class TestThePublicFace:
+    def test_importing_the_package_is_all_it_takes(self) -> None:
+        code = "import imcore; assert all(hasattr(imcore, name) for name in imcore.__all__); print(*imcore.__all__)"
+        said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert {"Client", "FrameDecoder", "Node", "TimerWheel", "Uplink"} <= set(said.stdout.split())

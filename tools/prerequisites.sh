@@ -1,0 +1,49 @@
+#!/bin/sh
+# tools/prerequisites.sh PYTHON: is there what it takes to make an environment and compile the core?
+# Silent and 0 if so. Else it says what is missing, ends with the command that installs it, and returns 1;
+# with --packages in front it prints only the Debian packages, for scripts.
+set -u
+only_packages=
+[ "${1-}" = --packages ] && only_packages=1 && shift
+python=${1:-python3}
+packages=
+
+say() { [ -n "$only_packages" ] || echo "imcore: $*" >&2; }
+lacks() { packages="$packages $1"; shift; say "$*"; }
+
+version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+case $version in
+"") lacks python3 "there is no working $python" ;;
+[0-2].* | 3.[0-9] | 3.10)
+    say "$python is Python $version, and imcore needs 3.11 or newer. Name another one: make demo PYTHON=python3.12"
+    exit 1
+    ;;
+esac
+
+# Debian names the packages of its own Python without the minor number, those of any other with it.
+debian=python3
+[ "$(command -v "$python")" -ef /usr/bin/python3 ] || [ -z "$version" ] || debian=python$version
+
+"$python" -c 'import ensurepip, venv' 2>/dev/null ||
+    lacks "$debian-venv" "$python can't make virtual environments (its modules venv and ensurepip are missing)"
+
+include=$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))' 2>/dev/null)
+[ -n "$include" ] && [ -f "$include/Python.h" ] ||
+    lacks "$debian-dev" "$python has no C headers (Python.h)"
+
+compiler=${CC:-$("$python" -c 'import sysconfig; print(sysconfig.get_config_var("CC") or "cc")' 2>/dev/null)}
+printf '#include <stdlib.h>\nint main(void) { return EXIT_SUCCESS; }\n' |
+    ${compiler:-cc} -x c -c -o /dev/null - 2>/dev/null ||
+    lacks "gcc libc6-dev" "there is no working C compiler (tried: ${compiler:-cc})"
+
+[ -z "$packages" ] && exit 0
+if [ -n "$only_packages" ]; then
+    echo "$packages"
+elif [ "$(uname)" = Darwin ]; then
+    say "install it with: xcode-select --install, and Python from python.org or Homebrew"
+elif [ "$(id -u)" = 0 ]; then
+    say "install it with: apt-get install$packages"
+else
+    say "install it with: sudo apt-get install$packages"
+fi
+exit 1
