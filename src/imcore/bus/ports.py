@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 
-class Uplink(msgspec.Struct, gc=False, eq=False):
+class Uplink(msgspec.Struct, gc=False, eq=False, array_like=True):
     """A message on its way up, as the service sees it."""
 
     user: str
@@ -46,8 +46,9 @@ class Uplink(msgspec.Struct, gc=False, eq=False):
 
     @property
     def key(self) -> str:
-        """The same at every delivery of this message: what makes a push that answers it idempotent."""
-        return f"{self.user}/{self.device}/{self.id}"
+        """The same at every delivery of this message: what makes a push that answers it idempotent. The length in front
+        keeps user `a/b` with device `c` apart from user `a` with device `b/c`."""
+        return f"{len(self.user)}/{self.user}/{self.device}/{self.id}"
 
 
 class Stored(msgspec.Struct, gc=False, frozen=True):
@@ -58,7 +59,7 @@ class Stored(msgspec.Struct, gc=False, frozen=True):
     body: bytes
 
 
-class Wake(msgspec.Struct, gc=False, frozen=True):
+class Wake(msgspec.Struct, gc=False, frozen=True, array_like=True):
     """What was appended to `user`'s inbox as number `seq`."""
 
     user: str
@@ -105,9 +106,10 @@ class UplinkQueue(Protocol):
     """Messages from devices, durable from `answered(id, None)` on, until the service has settled them."""
 
     def put(self, message: Uplink, sink: Sink) -> None:
-        """Store the message unless its number is not above the highest accepted from this device. Answers come in the
-        order of the puts. If one can't be stored, those that were put behind it and are not durable yet are refused
-        with it: order holds."""
+        """Store the message unless its number is not above the highest accepted from this device. What is durable is
+        answered in the order of one sink's puts. What is refused at the door (no such route, its check, no room) is
+        answered before `put` returns, so that the link can hold back what follows. If one can't be stored, those that
+        were put behind it and are not durable yet are refused with it: order holds."""
 
     def withdraw(self, user: str, device: str, id: int, sink: Sink) -> None:
         """The device gives this number up: it counts as accepted, and nothing is processed."""
@@ -119,12 +121,18 @@ class UplinkQueue(Protocol):
     def settle(self, message: Uplink) -> None:
         """The handler has returned; the message leaves the queue (durably soon, not at once: it may come again)."""
 
+    def bury(self, message: Uplink, error: str) -> None:
+        """The handler failed too often: the message leaves the queue and is put aside with its last error."""
+
 
 class Inbox(Protocol):
     """A user's messages from the server, numbered from 1 without gaps."""
 
-    async def open(self, user: str, device: str, resume: Resume | None, fresh: str) -> Opening:
-        """A device comes. `resume` acknowledges everything up to it (wire: "Order of a link", 3 to 5)."""
+    async def open(
+        self, user: str, device: str, resume: Resume | None, fresh: str, *, down: bool = True
+    ) -> Opening:
+        """A device comes. `resume` acknowledges everything up to it (wire: "Order of a link", 3 to 5). With `down`
+        False it comes only to send: it gets no cursor, and nothing is kept for it."""
 
     async def append(self, user: str, route: str, body: bytes, key: str | None = None) -> int:
         """Append and return the sequence number once it is durable. A repeated key appends nothing and returns the
