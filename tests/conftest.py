@@ -21,7 +21,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if not IN_CI or reporter is None:
         return
-    skipped = [report for report in reporter.stats.get("skipped", []) if "platform" not in getattr(report, "keywords", ())]
+    reports = reporter.stats.get("skipped", [])
+    skipped = [report for report in reports if "platform" not in getattr(report, "keywords", ())]
     if skipped and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
         reporter.write_line("")

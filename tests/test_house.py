@@ -123,7 +123,8 @@ class TestPapers:
     def test_make_help_lists_every_target(self) -> None:
         makefile = (ROOT / "Makefile").read_text()
         [targets] = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
-        shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        make = ["make", "--no-print-directory", "help"]
+        shown = subprocess.run(make, cwd=ROOT, capture_output=True, text=True, check=True).stdout
         assert [line.split()[0] for line in shown.splitlines()[:-1]] == targets.split()
 
 

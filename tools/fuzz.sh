@@ -1,22 +1,28 @@
 #!/bin/sh
-# tools/fuzz.sh SECONDS: every fuzz target for so long; the first crash, hang or undocumented error ends it. With clang
-# there is coverage of the compiled core to steer by; without, only that of the Python models which the targets compare
-# it with. What was found worth keeping stays in build/corpus, and the input of a crash beside it.
+# tools/fuzz.sh SECONDS: each fuzz target for so long; the first crash, hang or undocumented error ends it.
+#
+# With clang the core is built to report which of its branches an input took, under both sanitizers. Without, the fuzzer
+# sees only the Python models that the targets compare the core with. What was found worth keeping stays in build/corpus,
+# and the input of a crash beside it.
 set -eu
 seconds=$1
 python=$PWD/.venv/bin/python
 corpus=$PWD/build/corpus
+preload=
 if command -v clang >/dev/null; then
-    tools/build_apart.sh fuzz CC=clang CFLAGS=-fsanitize=fuzzer-no-link
+    tools/build_apart.sh fuzz IMCORE_SANITIZE=1 CC=clang LDSHARED="clang -shared" CFLAGS=-fsanitize=fuzzer-no-link
+    preload=$("$python" -c 'import atheris; print(atheris.path())')/asan_with_fuzzer.so
 else
+    echo "No clang: the compiled core is fuzzed without a view of its branches. For that: apt-get install clang" >&2
     tools/build_apart.sh fuzz
 fi
 cd build/fuzz
-export PYTHONPATH="src:."
 for target in fuzz/fuzz_*.py; do
     name=$(basename "$target" .py)
     mkdir -p "$corpus/$name"
-    echo "== $name, $seconds s"
-    "$python" "$target" "$corpus/$name" -artifact_prefix="$corpus/$name-" -max_total_time="$seconds" -timeout=10 \
-        -verbosity=0 -print_final_stats=1
+    echo "== $name: $seconds s"
+    LD_PRELOAD=$preload ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=src:. \
+        "$python" "$target" "$corpus/$name" -artifact_prefix="$corpus/$name-" -max_total_time="$seconds" -timeout=10 \
+        >"$name.log" 2>&1 || { tail -n 60 "$name.log"; exit 1; }
+    grep 'DONE' "$name.log" || { tail -n 60 "$name.log"; exit 1; }
 done
