@@ -1,0 +1,61 @@
+"""Links on asyncio's transports: what TLS needs, and platforms without epoll. It passes bytes and never looks at them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+from ._link import Link
+
+__all__ = ["TransportCarrier"]
+
+
+class TransportCarrier(asyncio.BufferedProtocol):
+    """One stream transport under one link: `loop.create_server(lambda: TransportCarrier(link()), …)`."""
+
+    __slots__ = ("link", "transport")
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+
+    # What the loop calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.link.carry(self)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self.link.hub.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.link.filled(nbytes)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.link.lost(exc)
+
+    def pause_writing(self) -> None:
+        self.link.block(True)
+
+    def resume_writing(self) -> None:
+        self.link.block(False)
+
+    # What the link calls.
+
+    def write(self, data: bytes) -> None:
+        self.transport.write(data)
+
+    def pause(self, on: bool) -> None:
+        if on:
+            self.transport.pause_reading()
+        else:
+            self.transport.resume_reading()
+
+    def end(self) -> None:
+        """All was written: TCP says so and waits for the other side, TLS closes."""
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:
+            self.transport.close()
+
+    def abort(self) -> None:
+        self.transport.abort()
