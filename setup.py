@@ -21,7 +21,7 @@ DEBUG = switched_on("IMCORE_DEBUG")
 SANITIZE = switched_on("IMCORE_SANITIZE")
 COVERAGE = switched_on("IMCORE_COVERAGE")
 
-compile_args = ["-O0", "-g"] if DEBUG else ["-O3"]
+compile_args = ["-O0", "-g"] if DEBUG else ["-O3", "-g0"]
 link_args: list[str] = []
 macros: list[tuple[str, str | None]] = [("IMCORE_POISON", "1" if DEBUG or SANITIZE else "0")]
 if SANITIZE:
