@@ -25,6 +25,8 @@ test: .venv/.with-test ## Build, then run the tests, and every benchmark once
 
 check: .venv/.with-test .venv/.with-check ## Style, types, stubs against the built modules, direction of imports
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint src/imcore
 	$(BIN)/mypy
 	$(BIN)/stubtest --concise --ignore-unused-allowlist --allowlist tools/stubtest.txt \
 	    $(patsubst src/imcore/%.pyi,imcore.%,$(wildcard src/imcore/_*.pyi))
