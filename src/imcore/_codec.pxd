@@ -62,6 +62,8 @@ cdef inline void put_header(uint8_t *p, uint8_t type, uint8_t flags, uint8_t rou
     put_be64(p + 8, id)
 
 
+cdef tuple NAMES  # of the frame types, by number
+
 cdef uint32_t first_bad_utf8(const uint8_t *p, uint32_t n) noexcept nogil  # n when all of it is UTF-8 (RFC 3629)
 
 
@@ -135,14 +137,16 @@ cdef class Frame:
 
 
 cdef class FrameDecoder:
-    cdef const uint8_t[::1] source  # what was fed last, borrowed
-    cdef Py_ssize_t left            # how much of its end was not looked at yet
-    cdef uint8_t *tail              # one incomplete frame
+    cdef Py_buffer source   # what was fed last, borrowed
+    cdef Py_ssize_t left    # how much of its end was not looked at yet
+    cdef uint8_t *tail      # one incomplete frame
     cdef size_t tail_len
     cdef size_t tail_cap
-    cdef uint64_t start             # stream offset of the next frame
+    cdef uint64_t start     # stream offset of the next frame
     cdef uint32_t limit
-    cdef object error
+    cdef object error       # the FrameError that was met; never raised itself
 
-    cdef Py_ssize_t source_len(self) noexcept
-    cdef int keep(self, const uint8_t *p, size_t n) except -1
+    cdef object met(self)
+    cdef int keep(self, size_t n) except -1
+    cdef void drop_tail(self) noexcept
+    cdef void let_go(self) noexcept

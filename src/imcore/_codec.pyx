@@ -1,3 +1,5 @@
+# cython: annotation_typing=False
+# Annotations tell people; checks are our own, since Cython's refuse subclasses and every buffer but `bytes`.
 """The frame codec (wire: "The frame"): bytes to frames and back, from any cut, within a limit.
 
 It knows what a frame is, never what one means or when it may come: that is `session`'s. No clock, no socket, no logging.
@@ -6,9 +8,12 @@ What it is given is either decoded or answered by a `FrameError`, and never stor
 
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize
+from cpython.long cimport PyLong_AsUnsignedLongLong
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
-from cpython.unicode cimport PyUnicode_AsUTF8String, PyUnicode_DecodeUTF8
+from cpython.number cimport PyNumber_Index
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_DecodeUTF8, PyUnicode_FromObject
+from libc.string cimport memmove, memset
 
 from .errors import BadFrame, EncodeError, TooLarge, UnsupportedVersion
 
@@ -30,6 +35,9 @@ FAILED = 4
 
 HEADER_SIZE = HEADER
 MAX_FRAME = FRAME_MAX
+
+cdef enum:
+    SPARE_TAIL = 4096  # bytes kept between incomplete frames; an ordinary frame fits
 
 cdef tuple NAMES = ("0", "HELLO", "WELCOME", "PING", "PONG", "MSG", "ACK", "JOIN", "LEAVE", "GOAWAY", "ERROR", "PAD")
 
@@ -87,10 +95,21 @@ cdef object fault_error(int64_t fault, const frame_t *frame, uint32_t limit, uin
     return BadFrame("expected the route in UTF-8", at)
 
 
-cdef inline uint32_t limit_of(object max_frame) except 0:
-    if not 0 < max_frame <= FRAME_MAX:
-        raise ValueError(f"max_frame: expected 1 to {FRAME_MAX} bytes, got {max_frame}")
-    return max_frame
+cdef uint64_t integer(object value, uint64_t least, uint64_t most, str name, type error) except? 0xFFFFFFFFFFFFFFFF:
+    """An argument as a C integer, or `error`; TypeError for what is no integer, a float among it."""
+    cdef object number = PyNumber_Index(value)
+    cdef uint64_t result
+    try:
+        result = PyLong_AsUnsignedLongLong(number)
+    except OverflowError:
+        raise error(f"{name}: expected {least} to {most}, got {number}") from None
+    if result < least or result > most:
+        raise error(f"{name}: expected {least} to {most}, got {number}")
+    return result
+
+
+cdef uint32_t limit_of(object max_frame) except 0:
+    return <uint32_t> integer(max_frame, 1, FRAME_MAX, "max_frame, in bytes", ValueError)
 
 
 cdef inline Frame frame_from(const frame_t *view):
@@ -113,12 +132,21 @@ cdef class Frame:
     """
 
     def __init__(self, type: int, id: int = 0, route: str = "", body: bytes = b"", flags: int = 0):
-        check(type, id, route, body, flags)
-        self.type = type
-        self.id = id
-        self.route = route
-        self.body = bytes(body)
-        self.flags = flags
+        if self.type:
+            raise TypeError("a Frame is immutable: make another one")
+        cdef frame_t frame
+        cdef Py_buffer source
+        cdef str name = PyUnicode_FromObject(route)
+        PyObject_GetBuffer(body, &source, PyBUF_SIMPLE)
+        try:
+            describe(&frame, type, id, name, &source, flags)
+            self.body = body if PyBytes_CheckExact(body) else PyBytes_FromStringAndSize(<char *> source.buf, source.len)
+        finally:
+            PyBuffer_Release(&source)
+        self.type = frame.type
+        self.flags = frame.flags
+        self.id = frame.id
+        self.route = name
 
     def encode(self) -> bytes:
         """The frame as it goes over the wire."""
@@ -143,103 +171,120 @@ cdef class Frame:
                 + (f", flags={flags})" if flags else ")"))
 
 
-cdef Py_ssize_t check(object type, object id, str route, object body, object flags) except -1:
-    """The bytes behind the header, or EncodeError."""
+cdef int describe(frame_t *frame, object type, object id, str route, const Py_buffer *body, object flags) except -1:
+    """The arguments as a frame that borrows from them, or EncodeError."""
     cdef Py_ssize_t route_len
-    if not 1 <= type <= LAST_TYPE:
-        raise EncodeError(f"type: expected 1 to {LAST_TYPE}, got {type}")
-    if not 0 <= id < 1 << 64:
-        raise EncodeError(f"id: expected 0 to 2**64 - 1, got {id}")
-    if flags & ~KNOWN_FLAGS:
-        raise EncodeError(f"flags: expected DUP, ROOM and FAILED, got 0x{flags:02x}")
-    route_len = len(route) if route.isascii() else len(utf8(route))
-    if route_len > 255:
-        raise EncodeError(f"route: expected at most 255 bytes of UTF-8, got {route_len}")
-    if route_len + len(body) > FRAME_MAX:
-        raise EncodeError(f"body: expected at most {FRAME_MAX - route_len} bytes beside the route, got {len(body)}")
-    return route_len + len(body)
-
-
-cdef bytes utf8(str text):
+    frame.type = <uint8_t> integer(type, 1, LAST_TYPE, "type", EncodeError)
+    frame.id = integer(id, 0, 0xFFFFFFFFFFFFFFFF, "id", EncodeError)
+    frame.flags = <uint8_t> integer(flags, 0, KNOWN_FLAGS, "flags (DUP, ROOM and FAILED, or'ed)", EncodeError)
     try:
-        return PyUnicode_AsUTF8String(text)
+        frame.route = <const uint8_t *> PyUnicode_AsUTF8AndSize(route, &route_len)
     except UnicodeEncodeError as error:
         raise EncodeError(f"route: expected text that UTF-8 can hold: {error}") from None
+    if route_len > 255:
+        raise EncodeError(f"route: expected at most 255 bytes of UTF-8, got {route_len}")
+    if body.len > FRAME_MAX - route_len:
+        raise EncodeError(f"body: expected at most {FRAME_MAX - route_len} bytes beside the route, got {body.len}")
+    frame.route_len = <uint8_t> route_len
+    frame.body = <const uint8_t *> body.buf
+    frame.body_len = <uint32_t> body.len
+    frame.length = <uint32_t> (route_len + body.len)
+    return 0
 
 
-cdef void write(uint8_t *p, uint8_t type, uint64_t id, bytes route, const uint8_t *body, size_t body_len, uint8_t flags) noexcept:
-    cdef size_t route_len = len(route)
-    put_header(p, type, flags, <uint8_t> route_len, <uint32_t> (route_len + body_len), id)
-    memcpy(p + HEADER, PyBytes_AS_STRING(route), route_len)
-    memcpy(p + HEADER + route_len, body, body_len)
+cdef void put_frame(uint8_t *p, const frame_t *frame) noexcept nogil:
+    # the body first, and with memmove: it may lie in the very buffer that is written to
+    if frame.body_len:
+        memmove(p + HEADER + frame.route_len, frame.body, frame.body_len)
+    put_header(p, frame.type, frame.flags, frame.route_len, frame.length, frame.id)
+    memcpy(p + HEADER, frame.route, frame.route_len)
 
 
 def encode(type: int, id: int = 0, route: str = "", body: bytes = b"", flags: int = 0) -> bytes:
     """One frame as bytes. The arguments are those of `Frame`; raises `EncodeError`."""
-    cdef Py_ssize_t length = check(type, id, route, body, flags)
-    cdef bytes whole = PyBytes_FromStringAndSize(NULL, HEADER + length)
-    encode_at(<uint8_t *> PyBytes_AS_STRING(whole), type, id, route, body, flags)
+    cdef frame_t frame
+    cdef Py_buffer source
+    cdef str name = PyUnicode_FromObject(route)
+    cdef bytes whole
+    PyObject_GetBuffer(body, &source, PyBUF_SIMPLE)
+    try:
+        describe(&frame, type, id, name, &source, flags)
+        whole = PyBytes_FromStringAndSize(NULL, HEADER + <Py_ssize_t> frame.length)
+        put_frame(<uint8_t *> PyBytes_AS_STRING(whole), &frame)
+    finally:
+        PyBuffer_Release(&source)
     return whole
-
-
-cdef int encode_at(uint8_t *p, object type, object id, str route, object body, object flags) except -1:
-    cdef const uint8_t[::1] view = body
-    write(p, type, id, utf8(route), &view[0] if view.shape[0] else NULL, view.shape[0], flags)
-    return 0
 
 
 def encode_into(buffer: bytearray, offset: int, type: int, id: int = 0, route: str = "", body: bytes = b"",
                 flags: int = 0) -> int:
-    """Write one frame into a writable buffer from `offset` on; returns the offset behind it.
+    """Write one frame into a writable, contiguous buffer from byte `offset` on; returns the offset behind it.
 
-    Raises `EncodeError` for what `encode` would refuse, and ValueError, with nothing written, when it does not fit.
+    The body may lie in the same buffer. Raises `EncodeError` for what `encode` would refuse, and ValueError, with
+    nothing written, when it does not fit.
     """
-    cdef Py_ssize_t size = HEADER + check(type, id, route, body, flags)
-    cdef Py_buffer view
-    PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE | PyBUF_WRITABLE)
+    cdef frame_t frame
+    cdef Py_buffer source, target
+    cdef str name = PyUnicode_FromObject(route)
+    cdef uint64_t at = integer(offset, 0, 0xFFFFFFFFFFFFFFFF, "offset", ValueError), room, size
+    PyObject_GetBuffer(body, &source, PyBUF_SIMPLE)
     try:
-        if offset < 0 or offset > view.len or view.len - <Py_ssize_t> offset < size:
-            raise ValueError(f"buffer: expected room for {size} bytes from offset {offset} on, got {view.len} bytes in all")
-        encode_at(<uint8_t *> view.buf + <Py_ssize_t> offset, type, id, route, body, flags)
+        describe(&frame, type, id, name, &source, flags)
+        PyObject_GetBuffer(buffer, &target, PyBUF_SIMPLE | PyBUF_WRITABLE)
+        try:
+            size = HEADER + <uint64_t> frame.length
+            room = <uint64_t> target.len
+            if at > room or room - at < size:
+                raise ValueError(f"buffer: expected room for {size} bytes from offset {at} on, got {room} bytes in all")
+            put_frame(<uint8_t *> target.buf + at, &frame)
+        finally:
+            PyBuffer_Release(&target)
     finally:
-        PyBuffer_Release(&view)
-    return offset + size
+        PyBuffer_Release(&source)
+    return at + size
 
 
 def scan(data: bytes, max_frame: int = 65536) -> tuple[int, int]:
-    """How many whole frames `data` starts with, and the bytes they take; nothing is built. Raises `FrameError`."""
-    cdef const uint8_t[::1] view = data
+    """How many whole frames `data` starts with, and the bytes they take; nothing is built.
+
+    `data` is bytes, or any contiguous buffer. Raises `FrameError`.
+    """
     cdef uint32_t limit = limit_of(max_frame)
-    cdef size_t n = view.shape[0], at = 0, count = 0
-    cdef const uint8_t *p = &view[0] if n else NULL
+    cdef size_t at = 0, count = 0, n
     cdef int64_t size = 0
     cdef frame_t frame
-    with nogil:
-        while at < n:
-            size = parse(p + at, n - at, limit, &frame)
-            if size <= 0:
-                break
-            at += size
-            count += 1
+    cdef Py_buffer source
+    PyObject_GetBuffer(data, &source, PyBUF_SIMPLE)
+    n = source.len
+    while at < n:  # with the GIL: nobody may write to a buffer between the check of a length and its use
+        size = parse(<const uint8_t *> source.buf + at, n - at, limit, &frame)
+        if size <= 0:
+            break
+        at += <size_t> size
+        count += 1
+    PyBuffer_Release(&source)
     if size < 0:
         raise fault_error(size, &frame, limit, at)
     return count, at
 
 
 @cython.final
+@cython.no_gc_clear  # a buffer that was borrowed is given back, never just forgotten
 cdef class FrameDecoder:
     """Bytes in, frames out, from any cut: `for frame in decoder.feed(data)`.
 
-    max_frame: the limit on a frame's length field (route and body), in bytes; may be raised or lowered between frames.
-    Iteration yields every whole frame, then stops; or raises the `FrameError` that stands in the way, at every further
-    use: a stream is never picked up again behind an error. What was fed is borrowed until it has been iterated over;
-    after that at most one incomplete frame is held, as far as it has come.
+    max_frame: the limit on a frame's length field (route and body), in bytes, 1 to `MAX_FRAME`; may be raised or lowered
+    between frames. Iteration yields every whole frame, then stops; or raises the `FrameError` that stands in the way, at
+    every further use: a stream is never picked up again behind an error. What was fed is borrowed until the iteration
+    has come to its end; after that at most one incomplete frame is held, in at most twice the memory that came of it,
+    and never more than the limit and a header.
     """
 
     def __cinit__(self, max_frame: int = 65536):
         self.limit = limit_of(max_frame)
 
     def __dealloc__(self):
+        self.let_go()
         PyMem_Free(self.tail)
 
     @property
@@ -262,74 +307,91 @@ cdef class FrameDecoder:
         return self.start
 
     def feed(self, data: bytes) -> FrameDecoder:
-        """Take the stream's next bytes; returns the decoder itself, to iterate over."""
-        if self.left:  # the last iteration was left early
-            data = bytes(self.source)[self.source_len() - self.left:] + data
-        self.source = data
-        self.left = self.source_len()
+        """Take the stream's next bytes; returns the decoder itself, to iterate over.
+
+        `data` is bytes, or any contiguous buffer, which must not change until it has been iterated over. If the last
+        iteration was left early, what it left comes first. Raises the `FrameError` that was met before.
+        """
+        cdef Py_buffer fed
+        cdef bytes joined
+        if self.error is not None:
+            raise self.met()
+        PyObject_GetBuffer(data, &fed, PyBUF_SIMPLE)
+        if self.left:
+            try:
+                joined = PyBytes_FromStringAndSize(<char *> self.source.buf + (self.source.len - self.left), self.left)
+                joined += PyBytes_FromStringAndSize(<char *> fed.buf, fed.len)
+            finally:
+                PyBuffer_Release(&fed)
+            PyObject_GetBuffer(joined, &fed, PyBUF_SIMPLE)
+        self.let_go()
+        self.source = fed
+        self.left = fed.len
+        if self.left == 0:
+            self.let_go()
         return self
 
     def end(self) -> None:
         """The stream is over. Raises `BadFrame` if that is in the middle of a frame."""
         if self.error is not None:
-            raise self.error
+            raise self.met()
         if self.buffered:
             raise BadFrame(f"the stream ended inside a frame, {self.buffered} bytes into it", self.start + self.buffered)
-
-    cdef Py_ssize_t source_len(self) noexcept:
-        return self.source.shape[0]
 
     def __iter__(self) -> FrameDecoder:
         return self
 
     def __next__(self) -> Frame:
         cdef int64_t size
-        cdef size_t taken
+        cdef size_t n
         cdef const uint8_t *p
         cdef frame_t view
         cdef Frame frame
         if self.error is not None:
-            raise self.error
-        if self.left == 0:
-            raise StopIteration
-        p = &self.source[self.source.shape[0] - self.left]
-        if self.tail_len == 0:
-            size = parse(p, self.left, self.limit, &view)
-            if size > 0:
-                frame = frame_from(&view)
-                self.left -= size
-                self.start += size
-                return frame
-            if size == 0:
-                self.keep(p, self.left)
+            raise self.met()
+        while True:  # three times at the most: with what is there, with the header's rest, with the frame's
+            if self.tail_len:
+                p = self.tail
+                n = self.tail_len
+            elif self.left == 0:
                 raise StopIteration
+            else:
+                p = <const uint8_t *> self.source.buf + (self.source.len - self.left)
+                n = self.left
+            size = parse(p, n, self.limit, &view)
+            if size != 0:
+                break
+            if self.left == 0:
+                raise StopIteration
+            self.keep(min(size_wanted(p, n) - self.tail_len, <size_t> self.left))
+        if size < 0:
+            self.error = fault_error(size, &view, self.limit, self.start)
+            self.drop_tail()
+            self.let_go()
+            raise self.met()
+        frame = frame_from(&view)
+        self.start += size
+        if self.tail_len:
+            self.drop_tail()
         else:
-            while True:  # twice at the most: the header's rest, then the frame's
-                taken = size_wanted(self.tail, self.tail_len) - self.tail_len
-                taken = min(taken, <size_t> self.left)
-                self.keep(p, taken)
-                p += taken
-                size = parse(self.tail, self.tail_len, self.limit, &view)
-                if size > 0:
-                    frame = frame_from(&view)
-                    self.tail_len = 0
-                    self.start += size
-                    return frame
-                if size < 0:
-                    break
-                if self.left == 0:
-                    raise StopIteration
-        self.error = fault_error(size, &view, self.limit, self.start)
-        self.left = 0
-        self.source = None
-        raise self.error
+            self.left -= size
+        if self.left == 0:
+            self.let_go()
+        return frame
 
-    cdef int keep(self, const uint8_t *p, size_t n) except -1:
+    cdef object met(self):
+        """The error that was met, made anew: one that is raised again and again would grow its traceback, and keep alive
+        whatever it passed through."""
+        return type(self.error)(*self.error.args)
+
+    cdef int keep(self, size_t n) except -1:
         """Move n bytes of the input to the incomplete frame; its memory grows with what came, not with what was said."""
+        cdef const uint8_t *p = <const uint8_t *> self.source.buf + (self.source.len - self.left)
         cdef size_t want = self.tail_len + n
         cdef uint8_t *grown
-        if want > self.tail_cap or (self.tail_len == 0 and self.tail_cap > 4096 and want <= 1024):
-            want = max(want, min(self.tail_len * 2, size_wanted(p, n) if self.tail_len == 0 else size_wanted(self.tail, self.tail_len)))
+        if want > self.tail_cap:
+            # twice as much, so that a drip is not copied over and over, yet never more than the frame will need
+            want = max(want, min(self.tail_cap * 2, size_wanted(self.tail, self.tail_len)))
             grown = <uint8_t *> PyMem_Realloc(self.tail, want)
             if grown == NULL:
                 raise MemoryError
@@ -338,4 +400,21 @@ cdef class FrameDecoder:
         memcpy(self.tail + self.tail_len, p, n)
         self.tail_len += n
         self.left -= n
+        if self.left == 0:
+            self.let_go()
         return 0
+
+    cdef void drop_tail(self) noexcept:
+        """The incomplete frame is done with; the memory of a big one is not kept for a next one that may never come."""
+        self.tail_len = 0
+        if self.tail_cap > SPARE_TAIL:
+            PyMem_Free(self.tail)
+            self.tail = NULL
+            self.tail_cap = 0
+
+    cdef void let_go(self) noexcept:
+        """Give back what was borrowed. The fields first: giving back may run code of the buffer's owner."""
+        cdef Py_buffer used = self.source
+        memset(&self.source, 0, sizeof(Py_buffer))
+        self.left = 0
+        PyBuffer_Release(&used)

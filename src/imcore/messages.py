@@ -17,6 +17,7 @@ __all__ = ["Error", "GoAway", "Hello", "Refusal", "Resume", "Welcome", "pack", "
 Role = Literal["down", "up", "both"]
 Count = Annotated[int, Meta(ge=0)]  # MessagePack ends at 2**64 - 1 by itself
 Millis = Annotated[int, Meta(ge=0, le=2**53)]
+Seconds = Annotated[int, Meta(ge=1, le=65535)]  # what a PING can announce
 
 
 class Resume(msgspec.Struct, frozen=True, gc=False):
@@ -51,10 +52,10 @@ class Welcome(msgspec.Struct, frozen=True):
     first: Count
     resumed: bool
     accepted: Count
-    heartbeat: tuple[int, int]
-    idle_s: int
-    max_frame: int
-    time_ms: int
+    heartbeat: tuple[Seconds, Seconds]
+    idle_s: Count
+    max_frame: Annotated[int, Meta(ge=1, le=16 * 1024 * 1024)]
+    time_ms: Count
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -62,15 +63,15 @@ class Refusal(msgspec.Struct, frozen=True):
 
     code: str
     text: str
-    retry_ms: int | None = None
+    retry_ms: Millis | None = None
 
 
 class GoAway(msgspec.Struct, frozen=True):
     """Leave within `drain_ms`, come back after a random part of `spread_ms`."""
 
     code: str
-    drain_ms: int
-    spread_ms: int
+    drain_ms: Millis
+    spread_ms: Millis
     endpoints: list[str] = []
 
 
@@ -79,7 +80,7 @@ class Error(msgspec.Struct, frozen=True):
 
     code: str
     text: str
-    retry_ms: int | None = None
+    retry_ms: Millis | None = None
 
 
 Map = TypeVar("Map", Hello, Welcome, Refusal, GoAway, Error)
@@ -97,5 +98,9 @@ def unpack(body: bytes, kind: type[Map]) -> Map:
     """The map in the body of a control frame; raises `BadHello` with the key at fault."""
     try:
         return _decoders[kind].decode(body)  # type: ignore[return-value]  # the table maps each kind to its own decoder
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadHello(f"{kind.__name__}: expected the map of that name in MessagePack: {error}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        # RecursionError: 1,000 arrays within each other under a key that we ignore are 1,000 bytes. The text may quote the
+        # other side's values, and is sent and logged: it is cut, in the middle, since it ends with the key.
+        why = str(error)
+        why = why if len(why) <= 200 else f"{why[:99]}…{why[-100:]}"
+        raise BadHello(f"{kind.__name__}: expected the map of that name in MessagePack: {why}") from None
