@@ -95,12 +95,12 @@ def pack(value: msgspec.Struct) -> bytes:
 
 
 def unpack(body: bytes, kind: type[Map]) -> Map:
-    """The map in the body of a control frame; raises `BadHello` with the key at fault."""
+    """The map in the body of a control frame; raises `BadHello` that says what was expected, and where."""
     try:
         return _decoders[kind].decode(body)  # type: ignore[return-value]  # the table maps each kind to its own decoder
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        # RecursionError: 1,000 arrays within each other under a key that we ignore are 1,000 bytes. The text may quote the
-        # other side's values, and is sent and logged: it is cut, in the middle, since it ends with the key.
+        # RecursionError: a thousand arrays, one in the other, under a key that we ignore, are a thousand bytes. The
+        # text may quote the other side's values, and is sent and logged: it is cut, in the middle: the key ends it.
         why = str(error)
         why = why if len(why) <= 200 else f"{why[:99]}…{why[-100:]}"
         raise BadHello(f"{kind.__name__}: expected the map of that name in MessagePack: {why}") from None
