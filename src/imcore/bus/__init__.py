@@ -1,1 +1,1 @@
-"""The central place behind the gateways: uplink queue, inboxes, routes, wake-ups; four small ports and their engines."""
+"""The central place behind the gateways: uplink queue, inboxes, routes and wake-ups; four ports and their engines."""

@@ -128,9 +128,7 @@ class UplinkQueue(Protocol):
 class Inbox(Protocol):
     """A user's messages from the server, numbered from 1 without gaps."""
 
-    async def open(
-        self, user: str, device: str, resume: Resume | None, fresh: str, *, down: bool = True
-    ) -> Opening:
+    async def open(self, user: str, device: str, resume: Resume | None, fresh: str, *, down: bool = True) -> Opening:
         """A device comes. `resume` acknowledges everything up to it (wire: "Order of a link", 3 to 5). With `down`
         False it comes only to send: it gets no cursor, and nothing is kept for it."""
 
@@ -162,9 +160,7 @@ class Routes(Protocol):
 class Push(Protocol):
     """Wake-ups and room broadcasts, to the nodes that hold the links."""
 
-    def attach(
-        self, node: str, wake: Callable[[Sequence[Wake]], None], room: Callable[[str, bytes], None]
-    ) -> None:
+    def attach(self, node: str, wake: Callable[[Sequence[Wake]], None], room: Callable[[str, bytes], None]) -> None:
         """This node's gateway takes wake-ups for its users, and broadcasts for rooms that have members here."""
 
     async def broadcast(self, room: str, body: bytes) -> None:

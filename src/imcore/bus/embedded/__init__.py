@@ -1,0 +1,163 @@
+"""The embedded engine: all four ports on one SQLite file in one process, nothing to install.
+
+`store` has the SQL threads, `journal` makes batches durable, `fold` brings them to the tables, `users` is what memory
+holds, `recover` what a start does; `queue`, `inbox`, `routes` and `push` are the ports.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sqlite3
+from collections.abc import Sequence
+from typing import cast
+
+from ...errors import EngineError
+from ...messages import Refusal
+from .core import Core
+from .fold import Fold
+from .inbox import EmbeddedInbox
+from .journal import Batch, Journal, now_ms
+from .push import LocalPush
+from .queue import RETRY_MS, EmbeddedQueue
+from .recover import Recovered, dirty, recover
+from .routes import MemoryRoutes
+from .store import Reader, Store, Writer
+from .users import Limits
+
+__all__ = ["EmbeddedBus"]
+
+TICK_S = 1.0
+SWEEP = 1024
+"""Users that one tick looks at, to drop who was idle for a round."""
+AGE_TICKS = 60
+
+log = logging.getLogger("imcore.bus")
+
+
+class EmbeddedBus:
+    """The engine (see `ports.Bus`). `data` is its folder, which one process owns at a time.
+
+    Limits of an inbox: `inbox_count` messages, `inbox_size` bytes, `inbox_age_s` seconds; a device unseen for
+    `device_ttl_s` seconds holds nothing back. `backlog` messages wait for their service at most, then the queue
+    refuses. `counters` counts what happened since the start.
+    """
+
+    queue: EmbeddedQueue
+    inbox: EmbeddedInbox
+    routes: MemoryRoutes
+    push: LocalPush
+
+    def __init__(
+        self,
+        data: str | os.PathLike[str],
+        *,
+        node: str = "imcore",
+        inbox_count: int = 10_000,
+        inbox_size: int = 64 << 20,
+        inbox_age_s: float = 30 * 86_400,
+        device_ttl_s: float = 30 * 86_400,
+        backlog: int = 100_000,
+    ) -> None:
+        self._store = Store(data, node)
+        self._limits = Limits(inbox_count, inbox_size, int(inbox_age_s * 1000), int(device_ttl_s * 1000))
+        self._backlog = backlog
+        self._core: Core | None = None
+        self._tick: asyncio.TimerHandle | None = None
+        self._ticks = 0
+        self._age_at = 0
+        self._aging: asyncio.Task[None] | None = None
+        self.routes = MemoryRoutes()
+        self.push = LocalPush()
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What happened since the start; the names are `core.COUNTERS`."""
+        return dict(self._started.counters)
+
+    @property
+    def _started(self) -> Core:
+        if self._core is None:
+            raise EngineError("the engine was not started: await start() first")
+        return self._core
+
+    async def start(self) -> None:
+        """Open the folder and bring back what an earlier process left. Raises `EngineError`."""
+        loop = asyncio.get_running_loop()
+        writing, reading, left = await asyncio.to_thread(self._open)
+        journal = Journal(loop, self._landed, self._failed)
+        journal.writer = Writer(writing, loop, journal.done)
+        journal.last, journal.entry = left.last, left.entry
+        fold = Fold(left.unsettled, lambda: journal.size, lambda: journal.entry)
+        fold.dirty, fold.stored, fold.gone = dirty(left.users), left.stored, left.gone
+        fold.oldest, fold.last = left.oldest, left.last
+        core = self._core = Core(loop, left.users, self._limits, journal, fold, Reader(reading, loop))
+        self.queue = EmbeddedQueue(core, left.unsettled, self._backlog)
+        open_keys = cast(dict[str, object], left.unsettled)
+        self.inbox = EmbeddedInbox(core, self._store.epoch, open_keys, self.routes.connected, self.push.wake)
+        for user in left.users.values():
+            self.inbox.settle_floor(user)
+        journal.steps = fold.step
+        self._tick = loop.call_later(TICK_S, self._ticked)
+
+    async def close(self) -> None:
+        """Make durable what was handed over, and let go of the folder. What comes later is refused."""
+        core = self._core
+        if core is None or core.closing:
+            return
+        core.closing = True
+        if self._tick is not None:
+            self._tick.cancel()
+        if self._aging is not None:
+            self._aging.cancel()
+            await asyncio.wait([self._aging])
+        await core.journal.quiet()
+        await core.reader.close()
+        core.abandon()
+        assert core.journal.writer is not None
+        await core.journal.writer.close()
+        self._store.release()
+
+    def _open(self) -> tuple[sqlite3.Connection, sqlite3.Connection, Recovered]:
+        writing = self._store.open()
+        try:
+            left = recover(writing, self._limits)
+            return writing, self._store.reader(), left
+        except BaseException as error:
+            writing.close()
+            self._store.release()
+            if isinstance(error, sqlite3.Error):
+                raise self._store.unreadable(error) from error
+            raise
+
+    def _landed(self, batch: Batch) -> None:
+        core = self._started
+        core.fold.last = core.journal.last
+        self.inbox.landed(batch)
+        self.queue.landed(batch)
+        if core.fold.due:
+            core.journal.soon()
+
+    def _failed(self, batches: Sequence[Batch], error: Exception) -> None:
+        text = f"the disk did not take it: {error}"
+        self.inbox.failed(batches, EngineError(text))
+        self.queue.failed(batches, Refusal("overloaded", text, RETRY_MS))
+
+    def _ticked(self) -> None:
+        core = self._started
+        core.now_ms = now_ms()
+        core.users.sweep(min(SWEEP, 1 + len(core.users) // 16))
+        if core.fold.due:
+            core.journal.soon()
+        if self._ticks >= self._age_at and (self._aging is None or self._aging.done()):
+            self._age_at = self._ticks + AGE_TICKS
+            self._aging = core.loop.create_task(self._age())
+        self._ticks += 1
+        self._tick = core.loop.call_later(TICK_S, self._ticked)
+
+    async def _age(self) -> None:
+        try:
+            self._age_at = self._ticks + (1 if await self.inbox.expire_aged() else AGE_TICKS)
+        except EngineError as error:
+            log.error("over-aged messages were not looked for: %s", error)

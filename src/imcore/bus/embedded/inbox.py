@@ -1,0 +1,234 @@
+"""The inbox: a user's messages, numbered without gaps, kept until all devices that count have them or limits say no.
+
+A number is given out when `append` is called and counts when its batch is durable. Recent messages are read from
+memory, older ones from the table.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Sequence
+from itertools import islice
+
+from ...errors import EngineError
+from ...messages import Resume
+from ..ports import Opening, Stored, Wake
+from .core import Core
+from .journal import BATCH, Batch, now_ms
+from .users import Device, User
+
+__all__ = ["EmbeddedInbox"]
+
+SEEN_MS = 3_600_000
+"""A device's last sign of life is written down again after so long."""
+AGED = 1000
+"""Messages that one look for over-aged ones takes in."""
+
+
+class EmbeddedInbox:
+    """Follows `ports.Inbox`."""
+
+    def __init__(
+        self,
+        core: Core,
+        epoch: str,
+        open_keys: dict[str, object],
+        connected: Callable[[str, str], bool],
+        wake: Callable[[Sequence[Wake]], None],
+    ) -> None:
+        self._core = core
+        self._users = core.users
+        self._journal = core.journal
+        self._epoch = epoch
+        self._open_keys = open_keys
+        self._connected = connected
+        self._wake = wake
+        self._keys: dict[tuple[str, str], int] = {}
+
+    async def open(self, user: str, device: str, resume: Resume | None, fresh: str, *, down: bool = True) -> Opening:
+        """A device comes. Raises `EngineError` if its state can't be read."""
+        state = self._users.get(user)
+        if state is None:
+            state = await self._core.user(user)
+        state.used = True
+        known = state.devices.get(device)
+        if not down:
+            return Opening(self._epoch, state.head, state.head + 1, True, known.accepted if known else 0)
+        if known is None:
+            known = state.device(device)
+        first, resumed = self._begin(state, known, resume, fresh)
+        now = now_ms()
+        if known.taken < 0 or now - known.seen_ms > SEEN_MS:
+            known.seen_ms = now
+            # What follows `first` is kept from here on; what another epoch's resume point means is not known.
+            known.taken = max(known.taken, first - 1)
+            self._journal.marks[known] = None
+            self._core.touch(state)
+            self._journal.lazily()
+        if resume is not None and resumed:
+            self._take(state, known, resume.seq)
+        return Opening(self._epoch, state.head, first, resumed, known.accepted)
+
+    async def append(self, user: str, route: str, body: bytes, key: str | None = None) -> int:
+        """Append and return the number once it is durable. Raises `EngineError`, and then nothing was appended."""
+        state = self._users.get(user)
+        if state is None:
+            state = await self._core.user(user)
+        if self._core.closing:
+            raise EngineError("the engine is closed")
+        state.used = True
+        journal = self._journal
+        future: asyncio.Future[int] = self._core.loop.create_future()
+        if key is not None:
+            known = state.known(key)
+            if known is not None:
+                return known
+            coming = self._keys.get((user, key))
+            if coming is not None:
+                journal.batch.followers.append((future, coming))
+                journal.soon()
+                return await future
+        seq = state.assigned = state.assigned + 1
+        if key is not None:
+            self._keys[user, key] = seq
+        batch = journal.batch
+        batch.appended.append(Wake(user, seq, route, body))
+        batch.keys.append(key)
+        batch.owners.append(state)
+        batch.futures.append(future)
+        if len(batch.appended) >= BATCH:
+            journal.full()
+        journal.soon()
+        return await future
+
+    async def read(self, user: str, after: int, count: int, size: int) -> list[Stored]:
+        """The messages after number `after`, from memory or from the table. Raises `EngineError`."""
+        state = self._users.get(user)
+        if state is None:
+            state = await self._core.user(user)
+        state.used = True
+        after = max(after, state.first - 1)
+        if after >= state.head:
+            return []
+        tail = state.tail
+        if not tail or after + 1 < tail[0].seq:
+            head = state.head
+            found = await self._core.reader.ask(lambda connection: _read(connection, user, after, head, count, size))
+            return [message for message in found if message.seq >= state.first]
+        found, total = [], 0
+        for wake in islice(tail, after + 1 - tail[0].seq, None):
+            if wake.seq > state.head or len(found) >= count or (found and total + len(wake.body) > size):
+                break
+            total += len(wake.body)
+            found.append(Stored(wake.seq, wake.route, wake.body))
+        return found
+
+    def taken(self, user: str, device: str, seq: int) -> None:
+        """The device has taken in everything up to `seq`."""
+        state = self._users.get(user)
+        if state is not None:
+            self._taken(state, device, seq)
+        else:
+            self._core.load(
+                user, lambda user: None if isinstance(user, EngineError) else self._taken(user, device, seq)
+            )
+
+    def landed(self, batch: Batch) -> None:
+        """The batch is durable: its messages count, wake-ups go out, and who waited goes on."""
+        counters, limits, touch, open_keys = self._core.counters, self._core.limits, self._core.touch, self._open_keys
+        appended = batch.appended
+        for wake, key, user in zip(appended, batch.keys, batch.owners, strict=True):
+            user.append(wake, key, open_keys)
+            touch(user)
+            if user.size > limits.size or wake.seq - user.first >= limits.count:
+                counters["expired"] += user.trim(limits)
+            if key is not None:
+                del self._keys[user.name, key]
+        if appended:
+            counters["appended"] += len(appended)
+            self._wake(appended)
+        for future, wake in zip(batch.futures, appended, strict=True):
+            if not future.done():
+                future.set_result(wake.seq)
+        for future, seq in batch.followers:
+            if not future.done():
+                future.set_result(seq)
+
+    def failed(self, batches: Sequence[Batch], error: EngineError) -> None:
+        """Nothing of these is durable, and their numbers are free again."""
+        self._keys.clear()
+        for batch in batches:
+            for user in batch.owners:
+                user.assigned = user.head
+        for batch in batches:
+            for future in [*batch.futures, *(future for future, _ in batch.followers)]:
+                if not future.done():
+                    future.set_exception(error)
+
+    def settle_floor(self, user: User) -> None:
+        """Let go of what all devices that count have taken."""
+        floor = user.floor(self._core.now_ms - self._core.limits.device_ttl_ms, self._connected)
+        if floor >= user.first:
+            self._core.counters["delivered"] += user.drop(floor + 1)
+            self._core.touch(user)
+
+    async def expire_aged(self) -> bool:
+        """Expire some of what is too old; True if there may be more."""
+        limit = now_ms() - self._core.limits.age_ms
+        aged = await self._core.reader.ask(lambda connection: _aged(connection, limit))
+        for name, seq in aged:
+            user = await self._core.user(name)
+            self._core.counters["expired"] += user.drop(min(seq, user.stored) + 1)
+            self._core.touch(user)
+        return len(aged) > 0
+
+    def _begin(self, user: User, device: Device, resume: Resume | None, fresh: str) -> tuple[int, bool]:
+        """Where delivery begins, and whether nothing is missing (wire: "Order of a link", 3 to 5 and 7)."""
+        if resume is not None:
+            if resume.epoch != self._epoch or resume.seq > user.head or resume.seq + 1 < user.first:
+                return user.first, False
+            return resume.seq + 1, True
+        if device.taken >= 0:
+            return max(device.taken + 1, user.first), device.taken + 1 >= user.first
+        return (user.head + 1 if fresh == "head" else user.first), True
+
+    def _taken(self, user: User, name: str, seq: int) -> None:
+        device = user.devices.get(name)
+        if device is not None:
+            self._take(user, device, seq)
+
+    def _take(self, user: User, device: Device, seq: int) -> None:
+        seq = min(seq, user.head)
+        if seq <= device.taken:
+            return
+        user.used = True
+        device.taken = seq
+        device.seen_ms = self._core.now_ms
+        self._journal.marks[device] = None
+        self._core.touch(user)
+        self._journal.lazily()
+        self.settle_floor(user)
+
+
+def _read(connection: sqlite3.Connection, user: str, after: int, head: int, count: int, size: int) -> list[Stored]:
+    found: list[Stored] = []
+    total = 0
+    rows = connection.execute(
+        "SELECT seq, route, body FROM inbox WHERE user = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
+        (user, after, head, count),
+    )
+    for seq, route, body in rows:
+        total += len(body)
+        if found and total > size:
+            break
+        found.append(Stored(seq, route, body))
+    return found
+
+
+def _aged(connection: sqlite3.Connection, limit_ms: int) -> list[tuple[str, int]]:
+    return connection.execute(
+        "SELECT user, max(seq) FROM (SELECT user, seq FROM inbox WHERE time_ms < ? ORDER BY time_ms LIMIT ?) "
+        "GROUP BY user",
+        (limit_ms, AGED),
+    ).fetchall()

@@ -1,0 +1,212 @@
+"""The uplink queue: messages from devices, durable before they are answered, in memory until they are settled.
+
+One number per device recognises every repeat: `accepted` is what is durable, `pending` what is on its way there. What
+is refused at the door is refused before `put` returns, because the link holds back what follows it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+
+from ...errors import EngineError
+from ...messages import Refusal
+from ..ports import Check, Sink, Uplink
+from .core import Core
+from .journal import BATCH, Batch, now_ms
+from .users import Device, User
+
+__all__ = ["EmbeddedQueue"]
+
+RETRY_MS = 1000
+
+log = logging.getLogger("imcore.bus")
+
+
+class EmbeddedQueue:
+    """Follows `ports.UplinkQueue`."""
+
+    def __init__(self, core: Core, unsettled: dict[str, Uplink], backlog: int) -> None:
+        self.unsettled = unsettled
+        """By key, oldest first."""
+        self._core = core
+        self._journal = core.journal
+        self._users = core.users
+        self._counters = core.counters
+        self._backlog = backlog
+        self._coming = 0
+        self._routes: Mapping[str, Check | None] = {}
+        self._take: Callable[[Sequence[Uplink]], None] | None = None
+        self._parked: dict[str, list[tuple[Uplink, Sink, bool]]] = {}
+
+    def put(self, message: Uplink, sink: Sink) -> None:
+        """Store the message unless its number is not above the highest accepted from this device."""
+        user = self._users.get(message.user)
+        if user is None:
+            self._park(message, sink, False)
+        else:
+            self._put(user, message, sink)
+
+    def withdraw(self, user: str, device: str, id: int, sink: Sink) -> None:
+        """The device gives this number up: it counts as accepted, and nothing is processed."""
+        owner = self._users.get(user)
+        message = Uplink(user, device, id, "", b"")
+        if owner is None:
+            self._park(message, sink, True)
+        else:
+            self._withdraw(owner, message, sink)
+
+    def consume(self, routes: Mapping[str, Check | None], take: Callable[[Sequence[Uplink]], None]) -> None:
+        """Hand over what an earlier process left unsettled, and from now on what comes."""
+        self._routes, self._take = routes, take
+        left = [message for message in self.unsettled.values() if message.route in routes]
+        if len(left) < len(self.unsettled):
+            log.warning("%d messages wait for services that nobody runs here", len(self.unsettled) - len(left))
+        if left:
+            take(left)
+
+    def settle(self, message: Uplink) -> None:
+        """The handler has returned; the message leaves the queue."""
+        if self._leave(message):
+            self._counters["settled"] += 1
+
+    def bury(self, message: Uplink, error: str) -> None:
+        """The handler failed too often: the message is put aside with its last error."""
+        if self._leave(message):
+            self._counters["dead"] += 1
+            self._journal.extra.append(
+                (
+                    "INSERT INTO dead (message, error, buried_ms) VALUES (?, ?, ?)",
+                    (msgspec.msgpack.encode(message), error, now_ms()),
+                )
+            )
+
+    def landed(self, batch: Batch) -> None:
+        """The batch is durable: answer, and hand over."""
+        touch = self._core.touch
+        for sink, id, device in batch.answers:
+            if id > device.accepted:
+                device.accepted = id
+                touch(device.user)
+            try:
+                sink.answered(id, None)
+            except Exception:
+                log.exception("a link failed on the answer to message %d", id)
+        self._counters["withdrawn"] += len(batch.withdrawn)
+        puts = batch.puts
+        if puts:
+            self._counters["accepted"] += len(puts)
+            self._coming -= len(puts)
+            unsettled = self.unsettled
+            for message in puts:
+                unsettled[message.key] = message
+            if self._take is not None:
+                self._take(puts)
+
+    def failed(self, batches: Sequence[Batch], refusal: Refusal) -> None:
+        """Nothing of these is durable."""
+        for batch in batches:
+            self._coming -= len(batch.puts)
+            for _, _, device in batch.answers:
+                device.pending = device.accepted
+        for batch in batches:
+            for sink, id, _ in batch.answers:
+                self._refuse(sink, id, refusal)
+
+    def _put(self, user: User, message: Uplink, sink: Sink) -> bool:
+        user.used = True
+        device = user.devices.get(message.device)
+        if device is None:
+            device = user.device(message.device)
+        id = message.id
+        if id <= device.pending:
+            self._repeat(device, id, sink)
+            return True
+        if (check := self._routes.get(message.route, self._nobody)) is not None:
+            expected = check(message)
+            if expected is not None:
+                code = "no_route" if message.route not in self._routes else "bad_frame"
+                self._refuse(sink, id, Refusal(code, expected, None))
+                return False
+        if self._core.closing:
+            self._refuse(sink, id, Refusal("draining", "the node is closing; another one will take it", RETRY_MS))
+            return False
+        if len(self.unsettled) + self._coming >= self._backlog:
+            text = f"{self._backlog} messages wait for their service; the queue takes no more"
+            self._refuse(sink, id, Refusal("overloaded", text, RETRY_MS))
+            return False
+        device.pending = id
+        self._coming += 1
+        batch = self._journal.batch
+        batch.puts.append(message)
+        self._answer(batch, sink, id, device)
+        return True
+
+    def _withdraw(self, user: User, message: Uplink, sink: Sink) -> bool:
+        user.used = True
+        device, id = user.device(message.device), message.id
+        if id <= device.pending:
+            self._repeat(device, id, sink)
+            return True
+        if self._core.closing:
+            self._refuse(sink, id, Refusal("draining", "the node is closing; another one will take it", RETRY_MS))
+            return False
+        device.pending = id
+        batch = self._journal.batch
+        batch.withdrawn.append((message.user, message.device, id))
+        self._answer(batch, sink, id, device)
+        return True
+
+    def _answer(self, batch: Batch, sink: Sink, id: int, device: Device) -> None:
+        batch.answers.append((sink, id, device))
+        if len(batch.answers) >= BATCH:
+            self._journal.full()
+        self._journal.soon()
+
+    def _repeat(self, device: Device, id: int, sink: Sink) -> None:
+        self._counters["repeated"] += 1
+        if device.pending == device.accepted:
+            sink.answered(id, None)
+        else:  # behind what is still on its way, perhaps the very message that this one repeats
+            self._answer(self._journal.batch, sink, id, device)
+
+    def _refuse(self, sink: Sink, id: int, refusal: Refusal) -> None:
+        self._counters["refused"] += 1
+        try:
+            sink.answered(id, refusal)
+        except Exception:
+            log.exception("a link failed on the refusal of message %d", id)
+
+    def _nobody(self, message: Uplink) -> str:
+        return f"no service {message.route!r}; known: {', '.join(sorted(self._routes)) or 'none'}"
+
+    def _park(self, message: Uplink, sink: Sink, withdrawn: bool) -> None:
+        """The user is not in memory: wait, in order."""
+        parked = self._parked.get(message.user)
+        if parked is not None:
+            parked.append((message, sink, withdrawn))
+            return
+        self._parked[message.user] = [(message, sink, withdrawn)]
+        self._core.load(message.user, lambda user: self._unpark(message.user, user))
+
+    def _unpark(self, name: str, user: User | EngineError) -> None:
+        refused: set[str] = set()
+        for message, sink, withdrawn in self._parked.pop(name):
+            if isinstance(user, EngineError):
+                self._refuse(sink, message.id, Refusal("overloaded", str(user), RETRY_MS))
+            elif message.device in refused:  # its link could not know yet that it has to hold this one back
+                self._refuse(sink, message.id, Refusal("overloaded", "held back behind a refused message", 0))
+            elif not (self._withdraw if withdrawn else self._put)(user, message, sink):
+                refused.add(message.device)
+
+    def _leave(self, message: Uplink) -> bool:
+        if self.unsettled.pop(message.key, None) is None:
+            return False
+        self._journal.settled.append(message.entry)
+        fold = self._core.fold
+        if message.entry in fold.stored:
+            fold.gone.append(message.entry)
+        self._journal.lazily()
+        return True

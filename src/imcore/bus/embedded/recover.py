@@ -1,0 +1,105 @@
+"""What a start does: the journal of the process before is replayed over the tables, in memory.
+
+Applying a row to tables that are newer changes nothing: numbers only rise, and what is settled is taken out again.
+Runs in a thread before the engine takes anything.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+import msgspec
+
+from ...errors import EngineError
+from ..ports import Uplink
+from .fold import load
+from .journal import Records, decode
+from .users import Limits, User, Users
+
+__all__ = ["Recovered", "recover"]
+
+
+class Recovered(msgspec.Struct):
+    """What an earlier process left."""
+
+    users: Users
+    unsettled: dict[str, Uplink]
+    stored: set[int]
+    """Entries that the table of the queue has."""
+    gone: list[int]
+    """Those of them that were settled."""
+    oldest: int
+    last: int
+    entry: int
+
+
+def recover(connection: sqlite3.Connection, limits: Limits) -> Recovered:
+    """Read everything that is not settled, and the users that the journal changed."""
+    (entry,) = connection.execute("SELECT value FROM meta WHERE name = 'entry'").fetchone()
+    by_entry: dict[int, Uplink] = {}
+    for number, message in connection.execute("SELECT entry, message FROM uplink ORDER BY entry"):
+        uplink = msgspec.msgpack.decode(message, type=Uplink)
+        uplink.entry = number
+        by_entry[number] = uplink
+    stored = set(by_entry)
+    gone: list[int] = []
+    users = Users()
+    unsettled = {message.key: message for message in by_entry.values()}
+    oldest = last = 0
+    for last, row in connection.execute("SELECT batch, records FROM journal ORDER BY batch"):
+        oldest = oldest or last
+        records = decode(row)
+        _bring(users, connection, records)
+        for message in records.puts:
+            entry = max(entry, message.entry + 1)
+            by_entry[message.entry] = message
+            unsettled[message.key] = message
+        _apply(users, records, unsettled, limits)
+        for number in records.settled:
+            settled = by_entry.pop(number, None)
+            if settled is not None:
+                unsettled.pop(settled.key, None)
+                if number in stored:
+                    gone.append(number)
+    entry = max([entry, *(number + 1 for number in stored)])
+    ordered = dict(sorted(unsettled.items(), key=lambda item: item[1].entry))
+    return Recovered(users, ordered, stored, gone, oldest or last + 1, last, entry)
+
+
+def _bring(users: Users, connection: sqlite3.Connection, records: Records) -> None:
+    names = {mark[0] for mark in records.marks}
+    names.update(message.user for message in records.puts)
+    names.update(withdrawn[0] for withdrawn in records.withdrawn)
+    names.update(wake.user for wake in records.appended)
+    for user in load(connection, [name for name in names if name not in users]):
+        users[user.name] = user
+
+
+def _apply(users: Users, records: Records, unsettled: dict[str, Uplink], limits: Limits) -> None:
+    for name, device_name, taken, seen_ms in records.marks:
+        device = users[name].device(device_name)
+        device.taken = max(device.taken, taken)
+        device.seen_ms = max(device.seen_ms, seen_ms)
+    numbers = [(message.user, message.device, message.id) for message in records.puts]
+    for name, device_name, id in [*numbers, *records.withdrawn]:
+        device = users[name].device(device_name)
+        device.accepted = device.pending = max(device.accepted, id)
+    for wake, key in zip(records.appended, records.keys, strict=True):
+        user = users[wake.user]
+        if wake.seq <= user.head:
+            continue
+        if wake.seq != user.head + 1:
+            raise EngineError(
+                f"the journal gives number {wake.seq} in the inbox of {wake.user!r}, expected {user.head + 1}: "
+                "the file is damaged; bring back a copy"
+            )
+        user.append(wake, key, unsettled)
+        user.assigned = wake.seq
+        user.trim(limits)
+
+
+def dirty(users: Users) -> list[User]:
+    """Mark all that were recovered: the tables lack what the journal told."""
+    for user in users.values():
+        user.dirty = True
+    return list(users.values())

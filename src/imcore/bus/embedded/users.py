@@ -1,0 +1,183 @@
+"""What the engine holds in memory of a user: numbers, devices, cursors, and the messages that no table has yet.
+
+The cache is bounded: who did nothing for a while is dropped and read again from the tables when needed. Nothing here
+runs SQL; `fold` brings state to the tables and back.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Container
+
+import msgspec
+
+from ..ports import Wake
+
+__all__ = ["Device", "Limits", "User", "Users"]
+
+ANSWERS_KEPT = 16
+"""Keys of messages that are settled already which an inbox goes on remembering."""
+KEYS_KEPT = 1000
+"""A program's own keys which an inbox remembers."""
+DEVICES_KEPT = 64
+"""Devices that a user may have; the one unseen for longest is forgotten."""
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What is kept for a user at most. What is over is expired, oldest first, and counted."""
+
+    count: int
+    """Messages in an inbox."""
+    size: int
+    """Bytes of bodies in an inbox; what lies in the tables counts with its average."""
+    age_ms: int
+    """How old a message may become."""
+    device_ttl_ms: int
+    """A device that was not seen for so long holds nothing back any more."""
+
+
+class Device:
+    """Where one device stands, both ways."""
+
+    __slots__ = ("accepted", "name", "pending", "seen_ms", "taken", "user")
+
+    def __init__(self, user: User, name: str, accepted: int = 0, taken: int = -1, seen_ms: int = 0) -> None:
+        self.user = user
+        self.name = name
+        self.accepted = accepted
+        """The highest message number that is durable."""
+        self.pending = accepted
+        """The highest message number that was put: durable, or on its way to the disk."""
+        self.taken = taken
+        """Everything up to here has been taken in; -1: the device has no cursor, nothing is kept for it."""
+        self.seen_ms = seen_ms
+
+
+class User:
+    """One inbox and the devices that belong to it."""
+
+    __slots__ = (
+        "answers", "assigned", "devices", "dirty", "first", "folding", "forgotten", "head", "keys", "name", "prune_at",
+        "size", "stored", "stored_size", "swept", "tail", "used",
+    )  # fmt: skip
+
+    def __init__(self, name: str, head: int = 0, first: int = 1, stored_size: int = 0) -> None:
+        self.name = name
+        self.head = head
+        """The newest durable number."""
+        self.assigned = head
+        """The newest number given out."""
+        self.first = first
+        """The oldest number kept; head + 1 if nothing is."""
+        self.stored = head
+        """The newest number that has gone to the table."""
+        self.swept = first
+        """The table has nothing below this number."""
+        self.stored_size = stored_size
+        self.size = stored_size
+        self.tail: deque[Wake] = deque()
+        """What is kept above `stored`."""
+        self.devices: dict[str, Device] = {}
+        self.keys: dict[str, int] = {}
+        self.answers: dict[str, int] = {}
+        """Keys that are those of messages in the queue: a handler may come again with them until they are settled."""
+        self.prune_at = 2 * ANSWERS_KEPT
+        self.forgotten: tuple[str, ...] = ()
+        """Devices whose rows the table still has."""
+        self.dirty = False
+        self.folding = False
+        self.used = True
+
+    def device(self, name: str) -> Device:
+        """The device of that name, made if there is none."""
+        device = self.devices.get(name)
+        if device is None:
+            if len(self.devices) >= DEVICES_KEPT:
+                idle = [d for d in self.devices.values() if d.pending == d.accepted]
+                if idle:
+                    oldest = min(idle, key=lambda d: d.seen_ms).name
+                    del self.devices[oldest]
+                    self.forgotten += (oldest,)
+            device = self.devices[name] = Device(self, name)
+        return device
+
+    def append(self, wake: Wake, key: str | None, open_keys: Container[str]) -> None:
+        """The message is durable. `open_keys` are those of the messages that are not settled."""
+        self.head = wake.seq
+        self.tail.append(wake)
+        self.size += len(wake.body)
+        if key is None:
+            return
+        if key in open_keys:
+            answers = self.answers
+            answers[key] = wake.seq
+            if len(answers) >= self.prune_at:
+                for old in list(answers)[:-ANSWERS_KEPT]:
+                    if old not in open_keys:
+                        del answers[old]
+                self.prune_at = 2 * max(len(answers), ANSWERS_KEPT)
+        else:
+            self.keys[key] = wake.seq
+            if len(self.keys) > KEYS_KEPT:
+                del self.keys[next(iter(self.keys))]
+
+    def known(self, key: str) -> int | None:
+        """The number that was given to this key."""
+        return self.answers.get(key) or self.keys.get(key)
+
+    def drop(self, first: int) -> int:
+        """Let go of everything below `first`; returns how many messages that were."""
+        dropped = first - self.first
+        if dropped <= 0:
+            return 0
+        in_table = min(first - 1, self.stored) - self.first + 1
+        if in_table > 0:
+            part = self.stored_size * in_table // (self.stored - self.first + 1)
+            self.stored_size -= part
+            self.size -= part
+        tail = self.tail
+        while tail and tail[0].seq < first:
+            self.size -= len(tail.popleft().body)
+        self.first = first
+        return dropped
+
+    def trim(self, limits: Limits) -> int:
+        """Expire what is over the limits of count and size; returns how many messages that were."""
+        first = max(self.first, self.head - limits.count + 1)
+        dropped = self.drop(first)
+        while self.size > limits.size and self.first < self.head:
+            over, in_table = self.size - limits.size, self.stored - self.first + 1
+            if in_table > 0:
+                dropped += self.drop(self.first + min(in_table, 1 + over * in_table // max(1, self.stored_size)))
+            else:
+                dropped += self.drop(self.first + 1)
+        return dropped
+
+    def floor(self, stale_ms: int, connected: Callable[[str, str], bool]) -> int:
+        """Up to which number all devices that count have taken everything, or -1 if there are none."""
+        floor = -1
+        for device in self.devices.values():
+            taken = device.taken
+            if taken < 0 or (device.seen_ms < stale_ms and not connected(self.name, device.name)):
+                continue
+            if floor < 0 or taken < floor:
+                floor = taken
+        return floor
+
+    def idle(self) -> bool:
+        """Whether the tables hold all that there is to know, and nothing is on its way."""
+        return not (self.dirty or self.folding or self.tail or self.assigned != self.head) and all(
+            device.pending == device.accepted for device in self.devices.values()
+        )
+
+
+class Users(OrderedDict[str, User]):
+    """The users in memory. A clock's hand goes round: who was not used since it last came is dropped."""
+
+    def sweep(self, count: int) -> None:
+        """Move the hand by `count` users at most."""
+        for _ in range(min(count, len(self))):
+            name, user = self.popitem(last=False)
+            if user.used or not user.idle():
+                user.used = False
+                self[name] = user
