@@ -36,7 +36,7 @@ class LocalError(ImcoreError):
     """The caller asked for something that can't be done; nothing went over the wire."""
 
 
-class ConfigError(LocalError):
+class ConfigError(LocalError, ValueError):
     """The configuration is wrong; the text names the key, what was expected and the nearest right one."""
 
 

@@ -1,0 +1,203 @@
+"""The configuration of a node as typed structs, and its TOML file. Every key has a safe default.
+
+What is wrong is a `ConfigError` that names the key, what was expected and what came, the line of the schema that says
+so, and the nearest right key. Nothing here opens a socket or a database.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from .errors import ConfigError
+from .gateway import limits as gateway_limits
+from .gateway import listeners
+from .schema import convert, syntax_error
+
+__all__ = ["Auth", "Bus", "Config", "Inbox", "Limits", "Listen", "Node", "Rooms", "Tls", "load", "parse"]
+
+Positive = Annotated[int, Meta(ge=1)]
+
+
+class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A table of the file."""
+
+
+class Node(_Section, frozen=True, kw_only=True):
+    """`[node]`"""
+
+    name: Annotated[str, Meta(min_length=1, max_length=64, description="the node's name, told in WELCOME")] = "imcore"
+    data: Annotated[str, Meta(min_length=1, description="folder of the embedded engine, made if it is not there")] = (
+        "data"
+    )
+    roles: Annotated[
+        list[Literal["downlink", "uplink", "service", "access", "media"]],
+        Meta(min_length=1, description="what this process does"),
+    ] = msgspec.field(default_factory=lambda: ["downlink", "uplink", "service"])
+
+    def __post_init__(self) -> None:
+        for role in ("access", "media"):
+            if role in self.roles:
+                raise ConfigError(f'roles: "{role}" is not there yet: leave it out')
+
+
+class Tls(listeners.Tls, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`tls = { certificate = …, key = … }` of a `[[listen]]`"""
+
+    certificate: Annotated[str, Meta(min_length=1, description="PEM file: the certificate, then those that signed it")]
+    key: Annotated[str, Meta(min_length=1, description="PEM file: the private key")]
+
+
+class Listen(listeners.Listen, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[[listen]]`"""
+
+    address: Annotated[str, Meta(min_length=1, description="host:port, or [IPv6]:port; port 0 = a free one")]
+    tls: Annotated[Tls | None, Meta(description="files for TLS; without them the address is for raw frames")] = None
+
+    def __post_init__(self) -> None:
+        try:
+            listeners.parse_address(self.address)
+        except ConfigError as error:
+            raise ConfigError(str(error).replace("listen:", "address:", 1)) from None
+
+
+class Auth(_Section, frozen=True, kw_only=True):
+    """`[auth]`"""
+
+    mode: Annotated[
+        Literal["anonymous", "jwt"],
+        Meta(description="how a token tells the user; anonymous: it is the user's name, on loopback only"),
+    ] = "anonymous"
+    keys: Annotated[
+        list[str],
+        Meta(
+            description="for jwt: secrets of at least 32 bytes (HS256), PEM public keys (EdDSA, ES256, RS256)",
+            extra={"secret": True},
+        ),
+    ] = []
+
+
+class Rooms(_Section, frozen=True, kw_only=True):
+    """`[rooms]`"""
+
+    publish: Annotated[
+        Literal["members", "none"], Meta(description="who may publish to a room beside the services")
+    ] = "members"
+    per_link: Annotated[int, Meta(ge=0, le=65535, description="rooms that one link may be in")] = 64
+
+
+class Bus(_Section, frozen=True, kw_only=True):
+    """`[bus]`"""
+
+    engine: Annotated[
+        Literal["embedded", "redis"], Meta(description="where queue and inboxes are kept; redis is not there yet")
+    ] = "embedded"
+    backlog: Annotated[
+        Positive, Meta(description="messages that wait for their service, beyond which new ones are refused")
+    ] = 100_000
+    url: Annotated[str, Meta(description="where Redis is; not used by the embedded engine")] = (
+        "redis://127.0.0.1:6379/0"
+    )
+
+    def __post_init__(self) -> None:
+        if self.engine == "redis":
+            raise ConfigError('engine: "redis" is not there yet: expected "embedded"')
+
+
+class Limits(_Section, frozen=True, kw_only=True):
+    """`[limits]`"""
+
+    max_frame: Annotated[
+        int, Meta(ge=4096, le=16 * 1024 * 1024, description="length of a frame (route and body) after HELLO, bytes")
+    ] = 65536
+    heartbeat: Annotated[
+        tuple[Annotated[int, Meta(ge=1)], Annotated[int, Meta(ge=1, le=65535)]],
+        Meta(description="shortest and longest time between a client's signs of life, seconds"),
+    ] = (30, 600)
+    idle_s: Annotated[Positive, Meta(description="an up link that is silent for so long is closed, seconds")] = 120
+    handshake_s: Annotated[float, Meta(gt=0, description="from the connection to a complete HELLO, seconds")] = 10.0
+    window: Annotated[Positive, Meta(description="inbox messages sent to a link and not acknowledged")] = 128
+    window_bytes: Annotated[
+        int, Meta(ge=4096, description="bytes waiting for a link, beyond which it is served from its inbox later")
+    ] = 262144
+    unanswered: Annotated[
+        Positive, Meta(description="messages from a link that are not durable yet, beyond which it is not read from")
+    ] = 1024
+    drain_s: Annotated[float, Meta(ge=0, description="time that links get to leave when the node stops, seconds")] = 5.0
+    spread_s: Annotated[
+        float, Meta(ge=0, description="over how long they are asked to come back when the node stops, seconds")
+    ] = 5.0
+
+    def __post_init__(self) -> None:
+        if self.heartbeat[0] > self.heartbeat[1]:
+            raise ConfigError(f"heartbeat: expected [shortest, longest], got {list(self.heartbeat)}")
+
+
+class Inbox(_Section, frozen=True, kw_only=True):
+    """`[inbox]`"""
+
+    count: Annotated[Positive, Meta(description="messages kept for a user; what is over expires, oldest first")] = (
+        10_000
+    )
+    size: Annotated[Positive, Meta(description="bytes of bodies kept for a user")] = 64 * 1024 * 1024
+    age_s: Annotated[Positive, Meta(description="how old a message may become, seconds")] = 30 * 86400
+    device_ttl_s: Annotated[
+        Positive, Meta(description="a device not seen for so long holds nothing back any more, seconds")
+    ] = 30 * 86400
+
+
+class Config(_Section, frozen=True, kw_only=True):
+    """All sections. `Config()` is a node for trials: every role there is, anonymous, on 127.0.0.1:8080."""
+
+    node: Node = Node()
+    listen: Annotated[list[Listen], Meta(min_length=1, description="where clients connect")] = msgspec.field(
+        default_factory=lambda: [Listen(address="127.0.0.1:8080")]
+    )
+    auth: Auth = Auth()
+    rooms: Rooms = Rooms()
+    bus: Bus = Bus()
+    limits: Limits = Limits()
+    inbox: Inbox = Inbox()
+
+    def link_limits(self) -> gateway_limits.Limits:
+        """What the gateway allows a link: `[limits]` and `[rooms]` in its own terms."""
+        return gateway_limits.Limits(
+            **msgspec.structs.asdict(self.limits), publish=self.rooms.publish, rooms_per_link=self.rooms.per_link
+        )
+
+
+def parse(text: str, *, source: str = "configuration", folder: str | os.PathLike[str] = "") -> Config:
+    """The configuration in a TOML text. Relative paths in it begin at `folder`. Raises `ConfigError`."""
+    try:
+        document: dict[str, Any] = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise syntax_error(error, text, source) from None
+    config = convert(document, Config, source)
+    at = Path(folder)
+    listen = [
+        each
+        if each.tls is None
+        else msgspec.structs.replace(
+            each, tls=Tls(certificate=str(at / each.tls.certificate), key=str(at / each.tls.key))
+        )
+        for each in config.listen
+    ]
+    node = msgspec.structs.replace(config.node, data=str(at / config.node.data))
+    return msgspec.structs.replace(config, node=node, listen=listen)
+
+
+def load(path: str | os.PathLike[str]) -> Config:
+    """The configuration in a TOML file; relative paths in it begin at the file's folder. Raises `ConfigError`."""
+    source = os.fspath(path)
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{source}: expected a TOML file that can be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{source}: expected TOML, which is UTF-8, got a bad byte at offset {error.start}") from None
+    return parse(text, source=source, folder=Path(path).parent)
