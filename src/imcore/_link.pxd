@@ -127,4 +127,4 @@ cdef class Room:
 
     cdef int add(self, const frame_t *frame, chunk_t *whole) except -1
     cdef int hand_out(self) except -1
-    cdef int drop_member(self, uint32_t place) noexcept
+    cdef int drop_member(self, uint32_t place) except -1

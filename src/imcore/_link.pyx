@@ -904,12 +904,8 @@ cdef class Room:
 
     def join(self, Link link not None) -> bool:
         """The link hears what comes from now on; False if it is in already, or over."""
-        cdef uint16_t i
         cdef void *grown
-        for i in range(link.rooms_len):
-            if link.rooms[i].room == <void *> self:
-                return False
-        if not link.open:
+        if not link.open or self.holds(link):
             return False
         self.hand_out()  # what came before is not for it
         if self.members_len == self.members_cap:
@@ -929,6 +925,17 @@ cdef class Room:
         self.members[self.members_len] = <void *> link
         self.members_len += 1
         return True
+
+    def holds(self, Link link not None) -> bool:
+        """The link is in."""
+        cdef uint16_t i
+        for i in range(link.rooms_len):
+            if link.rooms[i].room == <void *> self:
+                return True
+        return False
+
+    def on_empty(self) -> None:
+        """The last member has left."""
 
     def leave(self, Link link not None) -> bool:
         """The link hears no more; False if it was not in."""
@@ -953,7 +960,7 @@ cdef class Room:
         self.add(&frame, NULL)
         self.hand_out()
 
-    cdef int drop_member(self, uint32_t place) noexcept:
+    cdef int drop_member(self, uint32_t place) except -1:
         cdef Link moved
         cdef uint16_t i
         self.members_len -= 1
@@ -963,6 +970,8 @@ cdef class Room:
             for i in range(moved.rooms_len):
                 if moved.rooms[i].room == <void *> self:
                     moved.rooms[i].place = place
+        if self.members_len == 0:
+            self.on_empty()
         return 0
 
     cdef int add(self, const frame_t *frame, chunk_t *whole) except -1:

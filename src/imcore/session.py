@@ -64,6 +64,8 @@ def action(phase: Phase, type: int, flags: int) -> int:
     return LEGAL[phase].get((type, telling) if telling else type, 0)
 
 
-def moves(phase: Phase) -> bytes:
-    """The phase's row for a `Link`: 128 actions, at index `type << 3 | flags`."""
-    return bytes(action(phase, type, flags) for type in range(16) for flags in range((DUP | ROOM | FAILED) + 1))
+def moves(phase: Phase, *, relay: bool = True) -> bytes:
+    """The phase's row for a `Link`: 128 actions, at index `type << 3 | flags`. relay: False hands room messages to the
+    link's owner instead of relaying them."""
+    row = bytes(action(phase, type, flags) for type in range(16) for flags in range((DUP | ROOM | FAILED) + 1))
+    return row if relay else row.replace(bytes([RELAY]), bytes([HAND]))

@@ -1,0 +1,259 @@
+"""The gateway: keeps connections and who is on them, from start through drain to stop. It knows no business."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import secrets
+import time
+from collections.abc import Coroutine, Iterable, Sequence
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Any, Self
+
+from .._codec import GOAWAY, WELCOME
+from .._link import Hub, Link
+from ..bus.ports import Bus, Route, Wake
+from ..errors import BadHello, EngineError, Unauthorized
+from ..messages import GoAway, Hello, Role, Welcome, pack, unpack
+from ..session import Phase, moves
+from .auth import Authenticate, checked_user
+from .downlink import Down
+from .limits import Limits
+from .link import ServerLink
+from .listeners import Listen, Listeners
+from .rooms import Rooms
+from .uplink import Up
+
+__all__ = ["Gateway"]
+
+_log = logging.getLogger(__name__)
+
+_PHASES: dict[Role, Phase] = {"down": Phase.GATEWAY_DOWN, "up": Phase.GATEWAY_UP, "both": Phase.GATEWAY_BOTH}
+
+
+class Gateway:
+    """The server side of links on one event loop: `async with Gateway(…) as gateway: await gateway.listen(…)`.
+
+    bus: started by its owner. name: this node's. authenticate: token to user. native: False rides on asyncio's
+    transports, as on platforms without epoll.
+    """
+
+    def __init__(
+        self, bus: Bus, *, name: str, authenticate: Authenticate, limits: Limits | None = None, native: bool = True
+    ) -> None:
+        self.bus = bus
+        self.name = name
+        self.limits = limits or Limits()
+        self._authenticate = authenticate
+        self._native = native
+        self._users: dict[str, list[ServerLink]] = {}
+        self._boot = secrets.token_hex(4)
+        self._sessions = 0
+        self._moves = {role: moves(phase, relay=self.limits.publish == "members") for role, phase in _PHASES.items()}
+        self._ended = asyncio.Event()
+        self._draining = False
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            self.hub = Hub(asyncio.get_running_loop(), window=self.limits.window_bytes, native=self._native)
+            stack.callback(self.hub.close)
+            self.rooms = Rooms(self.hub, self.limits)
+            self._tasks = await stack.enter_async_context(asyncio.TaskGroup())
+            self._listeners = Listeners(self.hub, lambda: ServerLink(self), self.limits.handshake_s)
+            stack.callback(self._listeners.close)
+            self.bus.push.attach(self.name, self._wake, self.rooms.broadcast)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                await self.drain()
+        finally:
+            for link in self._links():
+                link.close()
+            await asyncio.sleep(0)  # one turn, so that the last frames go out
+            await self._stack.__aexit__(kind, error, trace)
+
+    async def listen(self, listens: Iterable[Listen]) -> None:
+        """Accept links there; raises `ConfigError`."""
+        for listen in listens:
+            await self._listeners.open(listen)
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where it listens, as bound."""
+        return self._listeners.addresses
+
+    @property
+    def users(self) -> int:
+        """How many users are connected."""
+        return len(self._users)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a link's work; what it raises ends neither the gateway nor another link."""
+        self._tasks.create_task(self._guarded(work))
+
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception:
+            _log.exception("a link's work failed")
+
+    async def drain(self) -> None:
+        """Accept no more, ask every link to leave (wire: `GOAWAY`), and wait for them: `limits.drain_s` at most."""
+        self._listeners.close()
+        self._draining = True
+        body = pack(GoAway("draining", round(self.limits.drain_s * 1000), round(self.limits.spread_s * 1000)))
+        for link in self._links():
+            link.send(GOAWAY, body=body)
+        try:
+            async with asyncio.timeout(self.limits.drain_s):
+                while self._users:
+                    self._ended.clear()
+                    await self._ended.wait()
+        except TimeoutError:
+            _log.info("%d users' links did not leave within %g s", len(self._users), self.limits.drain_s)
+
+    def _links(self) -> list[ServerLink]:
+        return [link for links in self._users.values() for link in links]
+
+    # What links ask.
+
+    def hello(self, link: ServerLink, body: bytes) -> None:
+        """A link's first frame; it is held until the answer."""
+        self.spawn(self._welcome(link, body))
+
+    def publish(self, link: ServerLink, id: int, room: str, body: bytes) -> None:
+        """A message for a room that the link itself is not in."""
+        self.rooms.publish(link, id, room, body, self._listening(link))
+
+    def ended(self, link: ServerLink) -> None:
+        """The link is over."""
+        route = link.route
+        if route is None:
+            return
+        links = self._users.get(route.user)
+        if links is not None and link in links:
+            links.remove(link)
+            if not links:
+                del self._users[route.user]
+                self._ended.set()
+        self.bus.routes.release(route)
+
+    async def _welcome(self, link: ServerLink, body: bytes) -> None:
+        try:
+            hello = unpack(body, Hello)
+            user = await self._user(hello.token)
+            if not link.open:
+                return
+            if self._draining:
+                link.farewell("draining", "this node is about to stop: use another one", 0)
+                return
+            self._take_over(link, user, hello)
+            assert link.route is not None
+            await self.bus.routes.claim(link.route)
+            opening = await self.bus.inbox.open(user, hello.device, hello.resume, hello.fresh, down=hello.role != "up")
+        except BadHello as error:
+            link.farewell(error.code, str(error))
+        except Unauthorized as error:
+            link.farewell(error.code, str(error))
+        except EngineError as error:
+            link.farewell("overloaded", str(error), 1000)
+        except Exception:
+            _log.exception("HELLO could not be answered")
+            link.farewell("internal", "this node could not answer HELLO: its log says why", 1000)
+        else:
+            if link.open:
+                self._open(
+                    link,
+                    hello,
+                    Welcome(
+                        session=link.route.session,
+                        user=user,
+                        node=self.name,
+                        epoch=opening.epoch,
+                        head=max(opening.head, link.head),
+                        first=opening.first,
+                        resumed=opening.resumed,
+                        accepted=opening.accepted,
+                        heartbeat=self.limits.heartbeat,
+                        idle_s=self.limits.idle_s,
+                        max_frame=self.limits.max_frame,
+                        time_ms=time.time_ns() // 1_000_000,
+                    ),
+                )
+
+    async def _user(self, token: str) -> str:
+        if not token:
+            raise Unauthorized("expected a token, got an empty one")
+        user = self._authenticate(token)
+        if inspect.isawaitable(user):
+            async with asyncio.timeout(self.limits.handshake_s):
+                user = await user
+        return checked_user(user)
+
+    def _take_over(self, link: ServerLink, user: str, hello: Hello) -> None:
+        """From here on this link stands for its device; an older one for the same way is told."""
+        self._sessions += 1
+        links = self._users.setdefault(user, [])
+        link.role = hello.role
+        link.route = Route(user, hello.device, self.name, f"{self._boot}-{self._sessions}", time.time_ns() // 1_000_000)
+        older = [
+            other
+            for other in links
+            if other.route is not None and other.route.device == hello.device and _same_way(other.role, hello.role)
+        ]
+        links.append(link)
+        for other in older:
+            other.farewell("superseded", "a newer link of the same user and device has taken over")
+
+    def _open(self, link: ServerLink, hello: Hello, welcome: Welcome) -> None:
+        limits = self.limits
+        link.head = welcome.head
+        if hello.role != "up":
+            link.pong_head = True
+            link.sent = welcome.first - 1
+            link.down = Down(
+                link,
+                self.bus.inbox,
+                welcome.user,
+                hello.device,
+                window=limits.window,
+                window_bytes=limits.window_bytes,
+                spawn=self.spawn,
+                lost_history=lambda: link.farewell("slow", "the inbox no longer has what comes next: resume", 0),
+            )
+        if hello.role != "down":
+            link.ack_head = hello.role == "up"
+            link.up = Up(link, self.bus.queue, welcome.user, hello.device, welcome.accepted, limits.unanswered)
+        link.expect_moves(self._moves[hello.role], limits.max_frame)
+        link.send(WELCOME, body=pack(welcome))
+        link.expect(limits.idle_s if hello.role == "up" else limits.heartbeat[1] * 1.5, renew=True)
+        link.proceed()
+        if link.down is not None:
+            link.down.pump()
+
+    def _listening(self, link: ServerLink) -> Link | None:
+        """The same device's link that messages come down on."""
+        assert link.route is not None
+        for other in self._users.get(link.route.user, ()):
+            if other.down is not None and other.route is not None and other.route.device == link.route.device:
+                return other
+        return None
+
+    # What the bus tells.
+
+    def _wake(self, wakes: Sequence[Wake]) -> None:
+        for wake in wakes:
+            for link in self._users.get(wake.user, ()):
+                link.wake(wake)
+
+
+def _same_way(one: Role | None, other: Role) -> bool:
+    """An up and a down link of a device stand beside each other; any other two are the same way."""
+    return {one, other} != {"up", "down"}

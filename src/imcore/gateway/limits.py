@@ -1,0 +1,37 @@
+"""What a gateway allows a link, in one struct: each figure has a unit and a safe default."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+__all__ = ["Limits"]
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Bounds and times of a gateway's links."""
+
+    max_frame: Annotated[int, Meta(ge=4096, le=16 * 1024 * 1024)] = 64 * 1024
+    """A frame's length (route and body) once HELLO is accepted, bytes."""
+    heartbeat: tuple[Annotated[int, Meta(ge=1)], Annotated[int, Meta(ge=1, le=65535)]] = (30, 600)
+    """Shortest and longest time between a client's signs of life, seconds."""
+    idle_s: Annotated[int, Meta(ge=1)] = 120
+    """An `up` link that is silent for so long is closed, seconds."""
+    handshake_s: Annotated[float, Meta(gt=0)] = 10.0
+    """From the connection to a complete HELLO, and TLS's own handshake, seconds."""
+    window: Annotated[int, Meta(ge=1)] = 128
+    """Inbox messages on their way to one link that it has not acknowledged."""
+    window_bytes: Annotated[int, Meta(ge=4096)] = 256 * 1024
+    """Bytes that wait for one link: beyond it room messages to it are dropped, and it is not read from."""
+    unanswered: Annotated[int, Meta(ge=1)] = 1024
+    """Messages of one link that are not durable yet: beyond it the link is not read from."""
+    rooms_per_link: Annotated[int, Meta(ge=0, le=65535)] = 64
+    """Rooms that one link may be in."""
+    publish: Literal["members", "none"] = "members"
+    """Who may publish to a room beside the services."""
+    drain_s: Annotated[float, Meta(ge=0)] = 5.0
+    """How long links get to leave when the gateway stops, seconds."""
+    spread_s: Annotated[float, Meta(ge=0)] = 5.0
+    """Over how long they are asked to come back elsewhere, seconds."""

@@ -1,0 +1,84 @@
+"""A link as the gateway sees it: who is on it, what its frames mean to the channel, and how it ends."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+from .._codec import ERROR, HELLO, JOIN, LEAVE, MSG, ROOM
+from .._link import Link
+from ..bus.ports import Route, Wake
+from ..errors import FrameError
+from ..messages import Error, Role, pack
+from ..session import HELLO_LIMIT, Phase, moves
+from .downlink import Down
+from .uplink import Up
+
+if TYPE_CHECKING:
+    from .gateway import Gateway
+
+__all__ = ["ServerLink"]
+
+_NEW = moves(Phase.GATEWAY_NEW)
+
+
+class ServerLink(Link):
+    """One connection, from its first byte to its last."""
+
+    __slots__ = ("down", "gateway", "role", "route", "up")
+
+    def __new__(cls, gateway: Gateway) -> Self:
+        return super().__new__(cls, gateway.hub, _NEW, HELLO_LIMIT)
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
+        self.role: Role | None = None  # None until HELLO has named it
+        self.route: Route | None = None
+        self.up: Up | None = None
+        self.down: Down | None = None
+        self.expect(gateway.limits.handshake_s)
+
+    def on_frame(self, type: int, flags: int, id: int, route: str, body: bytes) -> None:
+        if type == MSG:
+            if flags & ROOM:
+                self.gateway.publish(self, id, route, body)
+            elif self.up is not None:
+                self.up.message(flags, id, route, body)
+        elif type == HELLO:
+            self.hold()  # what comes behind it waits for the WELCOME
+            self.gateway.hello(self, body)
+        elif type == JOIN:
+            self.gateway.rooms.join(self, id, route)
+        elif type == LEAVE:
+            self.gateway.rooms.leave(self, id, route)
+        elif type == ERROR:
+            self.close()
+
+    def on_taken(self) -> None:
+        if self.down is not None:
+            self.down.taken()
+
+    def on_fault(self, error: FrameError) -> None:
+        self.farewell(error.code, str(error))
+
+    def on_deadline(self) -> None:
+        if self.role == "up":
+            self.close()  # idle, as foreseen (wire: `idle_s`)
+        elif self.up is None and self.down is None:
+            self.farewell("timeout", f"expected a whole HELLO within {self.gateway.limits.handshake_s:g} s", 0)
+        else:
+            self.farewell("timeout", "expected a sign of life within the heartbeat", 0)
+
+    def on_end(self, error: Exception | None) -> None:
+        self.gateway.ended(self)
+
+    def wake(self, wake: Wake) -> None:
+        """The user's inbox has grown."""
+        if self.down is not None:
+            self.down.wake(wake)
+        elif wake.seq > self.head:
+            self.head = wake.seq
+
+    def farewell(self, code: str, text: str, retry_ms: int | None = None) -> None:
+        """Say why, then close (wire: `ERROR`)."""
+        self.send(ERROR, body=pack(Error(code, text, retry_ms)))
+        self.close()

@@ -1,0 +1,89 @@
+"""Rooms of one gateway: who is in, and who may publish. Messages to a room are transient: no queue, no inbox.
+
+A member's own publishing never comes here: the link relays it itself.
+"""
+
+from __future__ import annotations
+
+from .._link import Hub, Link, Room
+from ..errors import EncodeError
+from ..messages import Refusal
+from .limits import Limits
+from .uplink import refuse
+
+__all__ = ["Rooms"]
+
+
+class _OpenRoom(Room):
+    """A room that is forgotten when its last member has left."""
+
+    __slots__ = ("rooms",)
+
+    rooms: dict[str, Room]
+
+    def on_empty(self) -> None:
+        if self.rooms.get(self.name) is self:
+            del self.rooms[self.name]
+
+
+class Rooms:
+    """All rooms that have members here."""
+
+    def __init__(self, hub: Hub, limits: Limits) -> None:
+        self._hub = hub
+        self._limits = limits
+        self._rooms: dict[str, Room] = {}
+
+    def __len__(self) -> int:
+        return len(self._rooms)
+
+    def join(self, link: Link, id: int, name: str) -> None:
+        """`JOIN`: answered by `ACK`; being in already is no error."""
+        room = self._rooms.get(name)
+        if room is None:
+            try:
+                room = _OpenRoom(self._hub, name)
+            except EncodeError as error:
+                refuse(link, id, Refusal("no_route", str(error)))
+                return
+            room.rooms = self._rooms
+        elif room.holds(link):
+            link.confirm(id)
+            return
+        if link.room_count >= self._limits.rooms_per_link:
+            refuse(
+                link, id, Refusal("rate_limited", f"expected at most {self._limits.rooms_per_link} rooms on one link")
+            )
+            return
+        self._rooms[name] = room
+        room.join(link)
+        link.confirm(id)
+
+    def leave(self, link: Link, id: int, name: str) -> None:
+        """`LEAVE`: answered by `ACK`; not being in is no error."""
+        room = self._rooms.get(name)
+        if room is not None:
+            room.leave(link)
+        link.confirm(id)
+
+    def publish(self, link: Link, id: int, name: str, body: bytes, down: Link | None) -> None:
+        """A client's message for a room that this link is not in. down: the same device's link that is listening, which
+        may be (where up and down are apart)."""
+        room = self._rooms.get(name)
+        if self._limits.publish == "none":
+            text = "only services publish to rooms here"
+        elif room is None or down is None or not room.holds(down):
+            text = f"expected a member of room {name!r}: JOIN it first"
+        else:
+            room.publish(body)
+            if id:
+                link.confirm(id)
+            return
+        if id:
+            refuse(link, id, Refusal("unauthorized", text))
+
+    def broadcast(self, name: str, body: bytes) -> None:
+        """A service's message for a room."""
+        room = self._rooms.get(name)
+        if room is not None:
+            room.publish(body)

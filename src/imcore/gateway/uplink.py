@@ -1,0 +1,124 @@
+"""One link's way up: MSG → queue → ACK, in order of arrival (wire: "Order of a link", 6).
+
+A repeat is answered again and not processed again. Behind a refusal every later number is refused until the refused one
+comes again, as itself or given up: so one integer for each device recognises every repeat.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+
+from .._codec import ACK, FAILED
+from .._link import Link
+from ..bus.ports import Uplink, UplinkQueue
+from ..errors import BadFrame
+from ..messages import Refusal, pack
+
+__all__ = ["Up", "refuse"]
+
+_HELD_BACK = Refusal("overloaded", "a lower number was refused: send that one first, or give it up", 0)
+
+
+def refuse(link: Link, id: int, refusal: Refusal) -> None:
+    """Answer a request with a refusal."""
+    link.send(ACK, id, "", pack(refusal), FAILED)
+
+
+class Up:
+    """accepted: the highest number known to be durable for this device. unanswered: messages of this link that may be
+    on their way to the disk before it is not read any more."""
+
+    __slots__ = (
+        "accepted",
+        "answers",
+        "at_the_door",
+        "device",
+        "full",
+        "held",
+        "late",
+        "link",
+        "puts",
+        "queue",
+        "unanswered",
+        "user",
+    )
+
+    def __init__(self, link: Link, queue: UplinkQueue, user: str, device: str, accepted: int, unanswered: int) -> None:
+        self.link = link
+        self.queue = queue
+        self.user = user
+        self.device = device
+        self.accepted = accepted
+        self.unanswered = unanswered
+        self.held = 0  # the number that was refused and has not come again; 0 = none
+        self.puts = 0  # handed to the queue
+        self.answers = 0  # and decided
+        self.at_the_door = False  # inside a call of the queue's
+        self.full = False
+        self.late: deque[tuple[int, int, Refusal]] | None = (
+            None  # refusals whose turn has not come: (puts before, id, why)
+        )
+
+    def message(self, flags: int, id: int, route: str, body: bytes) -> None:
+        """A `MSG` that is not for a room."""
+        if id == 0:
+            self.link.on_fault(BadFrame("MSG: expected a number from 1 on, got id 0 and no ROOM", self.link.offset))
+        elif id <= self.accepted:
+            self.link.confirm(id)
+        elif self.held and id != self.held:
+            self._refuse(id, _HELD_BACK)
+        elif flags & FAILED:
+            if body:
+                self.link.on_fault(BadFrame("MSG with FAILED: expected an empty body", self.link.offset))
+                return
+            self._begin()
+            self.queue.withdraw(self.user, self.device, id, self)
+            self.at_the_door = False
+        else:
+            self._begin()
+            self.queue.put(Uplink(self.user, self.device, id, route, body, time.time_ns() // 1_000_000), self)
+            self.at_the_door = False
+
+    def answered(self, id: int, refusal: Refusal | None) -> None:
+        """The queue has decided (`ports.Sink`)."""
+        if refusal is not None:
+            if not self.held or id < self.held:
+                self.held = id
+            if self.at_the_door:  # others that came before may still be on their way to the disk
+                self.puts -= 1
+                self._refuse(id, refusal)
+                return
+        self.answers += 1
+        if refusal is None:
+            if id > self.accepted:
+                self.accepted = id
+            self.link.confirm(id)
+        else:
+            refuse(self.link, id, refusal)
+        if self.late:
+            self._send_late()
+        if self.full and self.puts - self.answers <= self.unanswered // 2:
+            self.full = False
+            self.link.proceed()
+
+    def _begin(self) -> None:
+        self.held = 0
+        self.at_the_door = True
+        self.puts += 1
+        if self.puts - self.answers >= self.unanswered:
+            self.full = True
+            self.link.hold()
+
+    def _refuse(self, id: int, refusal: Refusal) -> None:
+        if self.puts == self.answers:
+            refuse(self.link, id, refusal)
+            return
+        if self.late is None:
+            self.late = deque()
+        self.late.append((self.puts, id, refusal))
+
+    def _send_late(self) -> None:
+        while self.late and self.late[0][0] <= self.answers:
+            _, id, refusal = self.late.popleft()
+            refuse(self.link, id, refusal)
