@@ -1,7 +1,7 @@
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from socket import socket
-from typing import Final, Protocol
+from typing import Final, Protocol, Self
 
 from ._wheel import TimerWheel
 from .errors import FrameError
@@ -54,6 +54,7 @@ class Link:
     sent: int
     pong_head: bool
     ack_head: bool
+    def __new__(cls, hub: Hub, moves: bytes, max_frame: int, *args: object, **kwargs: object) -> Self: ...
     def __init__(self, hub: Hub, moves: bytes, max_frame: int) -> None: ...
     @property
     def hub(self) -> Hub: ...

@@ -71,5 +71,5 @@ async def running(
 async def until(condition: Any, seconds: float = 5) -> None:
     """Wait for what another task brings about."""
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - whatever brings it about tells nobody
             await asyncio.sleep(0.01)

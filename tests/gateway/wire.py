@@ -1,5 +1,5 @@
-"""A client written against the wire alone: `struct` and MessagePack, nothing of imcore. It does what it is told, right or
-wrong, and shows what comes back."""
+"""A client written against the wire alone: `struct` and MessagePack, nothing of imcore. It does what it is told, right
+or wrong, and shows what comes back."""
 
 from __future__ import annotations
 

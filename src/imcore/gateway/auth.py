@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 import jwt
 
@@ -64,7 +65,7 @@ def jwt_authenticator(keys: Sequence[str]) -> Authenticate:
     return authenticate
 
 
-def _parsed(key: str, name: str) -> tuple[jwt.PyJWK | str | object, list[str]]:
+def _parsed(key: str, name: str) -> tuple[Any, list[str]]:
     """The key, and the algorithms that it may be used with: a public key never serves as a secret."""
     if "-----BEGIN" not in key:
         if len(key.encode()) < 32:

@@ -20,8 +20,8 @@ _log = logging.getLogger(__name__)
 
 
 class Down:
-    """window: messages that may be unacknowledged. window_bytes: bytes that may wait to be sent. spawn: runs the reading
-    of the inbox as a task that the gateway owns. lost_history: told when the inbox no longer has what comes next."""
+    """window: messages that may be unacknowledged. window_bytes: bytes that may wait to be sent. spawn: runs the
+    reading of the inbox as a task that the gateway owns. lost_history: told when the inbox lacks what comes next."""
 
     __slots__ = (
         "behind",

@@ -1,4 +1,4 @@
-"""Where links come in: addresses, TLS, and the sockets behind them. A link is made for each connection, and nothing read."""
+"""Where links come in: addresses, TLS, and the sockets behind them. A link is made for each; nothing is read."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def _bound(family: int, where: tuple[object, ...], address: str) -> socket.socke
         sock.close()
         hint = {
             errno.EADDRINUSE: "another program listens there; stop it, or choose another port",
-            errno.EACCES: "ports below 1024 need a right: setcap cap_net_bind_service=+ep on the Python, or a higher port",
+            errno.EACCES: "ports below 1024 need the right cap_net_bind_service (setcap), or take a higher port",
             errno.EADDRNOTAVAIL: "this machine does not have that address",
         }.get(error.errno or 0, os.strerror(error.errno or 0))
         raise ConfigError(f"listen: {address} can't be bound: {hint}") from None
