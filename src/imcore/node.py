@@ -1,4 +1,4 @@
-"""A node: puts the roles that a configuration names into one process, starts them in order and drains them on the way out.
+"""A node: the roles that a configuration names in one process, started in order and drained on the way out.
 
 It owns the engine, the service and the gateway, and decides nothing about messages.
 """

@@ -170,10 +170,14 @@ class Push(Protocol):
 class Bus(Protocol):
     """An engine: the four ports, and its life."""
 
-    queue: UplinkQueue
-    inbox: Inbox
-    routes: Routes
-    push: Push
+    @property
+    def queue(self) -> UplinkQueue: ...
+    @property
+    def inbox(self) -> Inbox: ...
+    @property
+    def routes(self) -> Routes: ...
+    @property
+    def push(self) -> Push: ...
 
     async def start(self) -> None:
         """Open what is below; raises `EngineError` that says what is wrong and what to do."""
