@@ -82,22 +82,21 @@ class Up:
 
     def answered(self, id: int, refusal: Refusal | None) -> None:
         """The queue has decided (`ports.Sink`)."""
-        if refusal is not None:
-            if not self.held or id < self.held:
-                self.held = id
-            if self.at_the_door:  # others that came before may still be on their way to the disk
-                self.puts -= 1
-                self._refuse(id, refusal)
-                return
-        self.answers += 1
-        if refusal is None:
-            if id > self.accepted:
-                self.accepted = id
-            self.link.confirm(id)
+        if refusal is not None and (not self.held or id < self.held):
+            self.held = id
+        if self.at_the_door and refusal is not None:  # others that came before may still be on their way to the disk
+            self.puts -= 1
+            self._refuse(id, refusal)
         else:
-            refuse(self.link, id, refusal)
-        if self.late:
-            self._send_late()
+            self.answers += 1
+            if refusal is None:
+                if id > self.accepted:
+                    self.accepted = id
+                self.link.confirm(id)
+            else:
+                refuse(self.link, id, refusal)
+            if self.late:
+                self._send_late()
         if self.full and self.puts - self.answers <= self.unanswered // 2:
             self.full = False
             self.link.proceed()
