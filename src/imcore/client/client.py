@@ -1,0 +1,432 @@
+"""The client: the public object, which puts outbox, downlink and rooms on one link after another.
+
+It owns one task, which opens links and waits between tries; everything else happens in the turns of the link. It never
+looks into a message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import ssl
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Literal, Self
+
+import msgspec
+
+from .._codec import ACK, MSG
+from .._link import Hub
+from ..errors import ConfigError, EncodeError, ImcoreError, LinkClosed, LocalError, OutboxFull, Refused, Unknown
+from ..messages import GoAway, Hello, Refusal, Welcome
+from ..points import parse_points
+from .connection import Connection, State, Token
+from .downlink import Downlink, Message
+from .hub import shared_hub
+from .link import ClientLink
+from .rooms import Rooms
+from .state import StateFile
+from .uplink import UNSURE, Entry, Outbox
+
+__all__ = ["Client", "Receipt", "State", "Token"]
+
+_log = logging.getLogger(__name__)
+
+ACK_S = 0.1
+"""How long an acknowledgement may wait for others, seconds."""
+ACK_COUNT = 32
+"""And for how many messages."""
+ROUTE_MOST = 255
+"""Bytes of a route (wire: "The frame")."""
+PUBLISH_MOST = 1024 * 1024
+"""Bytes that may wait for the link when something is published to a room."""
+FAREWELL_S = 3.0
+"""How long the gateway may take to confirm that it has read everything, when the client closes, seconds."""
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """The message is durable."""
+
+    id: int
+    """Its number (wire: `MSG` c→s)."""
+
+
+class Client:
+    """A device: `async with Client(points=["im.example.com:8080"], token="…", device="phone") as im`.
+
+    points: ways in, as `host`, `host:port`, `tcp://…` or `tls://…`, tried in turn. token: who the user is. device: a
+    name of at most 64 characters; one process at a time uses it. state: a file in which the device remembers across
+    processes where it stopped (without it, the server's memory of what was acknowledged decides). on_state: called with
+    each new state and one sentence about it. tls: for `tls://` points, None = the system's authorities. fresh: where a
+    device begins that the server does not know. Raises `ConfigError` for points and state files that can't be used.
+
+    Entering the block does not wait for the connection. Leaving it acknowledges what was taken, and ends what waits. If
+    the server wants no more of this client, iteration and sends raise `LinkClosed`, which says what to do.
+    """
+
+    def __init__(
+        self,
+        points: Iterable[str],
+        token: Token,
+        device: str,
+        *,
+        state: str | os.PathLike[str] | None = None,
+        on_state: Callable[[State, str], None] | None = None,
+        tls: ssl.SSLContext | None = None,
+        fresh: Literal["oldest", "head"] = "oldest",
+    ) -> None:
+        self._device = device
+        self._fresh = fresh
+        self._connection = Connection(self, parse_points(points), token, tls, self._hello, self._say)
+        self._state_path = state
+        self._state_file: StateFile | None = None
+        self._on_state = on_state
+        self._outbox = Outbox(self._settle)
+        self._downlink = Downlink()
+        self._rooms = Rooms(self._outbox.number)
+        self._failure: ImcoreError | None = None  # why the client has ended by itself
+        self._entered = self._closed = self._iterating = False
+        self._arrival: asyncio.Future[None] | None = None
+        self._up = asyncio.Event()  # there is a link, or there never will be
+        self._ack_handle: asyncio.Handle | None = None
+        self._ack_soon = False
+        self._pump_handle: asyncio.TimerHandle | None = None
+        self.state = State.CLOSED
+        """Where it stands now."""
+        self.state_text = "not started"
+        """The same in one sentence."""
+        self.welcome: Welcome | None = None
+        """What the gateway said last, None before the first link."""
+
+    async def __aenter__(self) -> Self:
+        if self._entered:
+            raise LocalError("a client is entered once: make a new one")
+        self._loop = asyncio.get_running_loop()
+        with ExitStack() as stack:
+            if self._state_path is not None:
+                self._state_file = StateFile(self._state_path, self._device)
+                stack.callback(self._state_file.close)
+                self._downlink = Downlink(self._state_file.resume)
+            self._hub: Hub = stack.enter_context(shared_hub())
+            self._stack = stack.pop_all()
+        self._entered = True
+        self._runner = self._loop.create_task(self._run(), name="imcore client")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._stack:
+            try:
+                self._runner.cancel()
+                await asyncio.wait([self._runner])
+                if kind is None:  # the block is done with the message that it got last
+                    self._downlink.take()
+                self._closed = True
+                self._acknowledge()
+                link = self._link
+                if link is not None:
+                    async with asyncio.timeout(FAREWELL_S):
+                        await link.sound()
+            except TimeoutError:
+                _log.info("the gateway did not confirm the last acknowledgements: it may hand those messages out again")
+            finally:
+                self._closed = True
+                self._finish(None)
+                if self._link is not None:
+                    self._link.close()
+        if not self._runner.cancelled() and (bug := self._runner.exception()) is not None:
+            raise bug
+
+    # What the application does.
+
+    async def send(self, route: str, body: bytes, *, timeout: float | None = 30.0) -> Receipt:  # noqa: ASYNC109
+        """Send to a service; returns when the message is durable. Messages arrive in the order of the calls.
+
+        timeout: seconds, None = for ever. Raises `Refused`; `Unknown` when the time is up or the client closes (its
+        `id` is 0 if the message was never sent, and then it never will be; else the client goes on until it knows, and
+        never sends it as another one); `LinkClosed` when the server wants no more of this client; `EncodeError`,
+        `OutboxFull`, `LocalError`.
+        """
+        self._check(route, body)
+        waiter: asyncio.Future[int] = self._loop.create_future()
+        entry = self._outbox.add(route, body, waiter)
+        self._pump()
+        try:
+            async with asyncio.timeout(timeout):
+                await waiter
+        except BaseException as error:
+            dropped = self._outbox.drop(entry)
+            if not isinstance(error, TimeoutError):
+                raise
+            if not waiter.done() or waiter.cancelled():
+                what = "it was not sent" if dropped else "it was sent, but no answer came"
+                raise Unknown(entry.number, f"{timeout:g} s are up: {what} ({self.state_text})") from None
+        return Receipt(waiter.result())
+
+    async def join(self, room: str, *, timeout: float | None = 30.0) -> None:  # noqa: ASYNC109
+        """Hear what is published in a room, now and on every link to come. Raises `Refused`, and `Unknown` when the
+        time is up: then it is joined as soon as that is possible, unless `leave` is called."""
+        self._check(room, b"")
+        await self._within(timeout, f"joining room {room!r}", self._rooms.join(room))
+
+    async def leave(self, room: str, *, timeout: float | None = 30.0) -> None:  # noqa: ASYNC109
+        """Hear no more of it. Raises `Refused`, `Unknown` when the time is up."""
+        self._check(room, b"")
+        await self._within(timeout, f"leaving room {room!r}", self._rooms.leave(room))
+
+    async def publish(
+        self,
+        room: str,
+        body: bytes,
+        *,
+        confirm: bool = False,
+        timeout: float | None = 30.0,  # noqa: ASYNC109
+    ) -> None:
+        """Hand a message to those who are in a room now: nothing is stored. Waits for a link if there is none.
+
+        confirm: return only when the gateway has passed it on. Raises `Refused`; `Unknown` if the link broke or the
+        time was up; `OutboxFull` if the link takes no more.
+        """
+        self._check(room, body)
+        await self._within(timeout, f"publishing in room {room!r}", self._publish(room, body, confirm))
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Message:
+        """The next message; the one before is acknowledged. Raises `LinkClosed` when the server wants no more of this
+        client."""
+        if self._iterating:
+            raise LocalError("expected one loop over a client at a time")
+        self._downlink.take()
+        self._acknowledge_soon()
+        self._iterating = True
+        try:
+            while True:
+                if self._failure is not None:
+                    raise _again(self._failure)
+                if self._closed:
+                    raise StopAsyncIteration
+                message = self._downlink.hand_out()
+                if message is not None:
+                    break
+                self._arrival = self._loop.create_future()
+                await self._arrival
+        finally:
+            self._iterating = False
+        link = self._link
+        if link is not None and link.paused and self._downlink.drained:
+            link.resume()
+        return message
+
+    @property
+    def dropped(self) -> int:
+        """Room messages that were dropped because the application was too slow for them."""
+        return self._downlink.dropped
+
+    @property
+    def unconfirmed(self) -> int:
+        """Messages that were given to `send` and have no answer."""
+        return len(self._outbox)
+
+    # What a link tells (`Owner`).
+
+    def welcomed(self, link: ClientLink, welcome: Welcome) -> None:
+        try:
+            if self._state_file is not None:
+                self._state_file.claim(welcome.user)
+        except ConfigError as error:
+            self._finish(error)
+            link.die("bad_hello", str(error), None)
+            return
+        self._connection.switch(link)
+        self._outbox.begin(welcome.accepted, welcome.max_frame)
+        self._downlink.begin(welcome, link.asked)
+        self.welcome = welcome
+        self._rooms.begin(link)
+        self._pump()
+        self._say(State.OPEN, f"connected as {welcome.user} to {welcome.node}")
+        self._up.set()
+
+    def message(self, link: ClientLink, seq: int, route: str, body: bytes, room: str | None) -> None:
+        if link is not self._link:
+            return
+        if not self._downlink.receive(seq, route, body, room):
+            link.die("internal", f"message {seq} came, but not the one before it: asking for it anew")
+            return
+        _wake(self._arrival)
+        if self._downlink.full:
+            link.pause()
+        if self._downlink.due:  # what came again, but was taken already
+            self._acknowledge_soon()
+
+    def answer(self, link: ClientLink, number: int, refusal: Refusal | None) -> None:
+        if link is self._link and not self._rooms.answer(number, refusal):
+            self._outbox.answer(number, refusal, self._loop.time())
+            self._pump()
+
+    def lacks(self, link: ClientLink, head: int) -> int | None:
+        if link is self._link and not link.paused and self._downlink.behind(head):
+            return self._downlink.received
+        return None
+
+    def going(self, link: ClientLink, notice: GoAway) -> None:
+        if link is self._link:
+            self._connection.leave(link, notice)
+
+    def ended(self, link: ClientLink) -> None:
+        if self._connection.lost(link):
+            self._outbox.end()
+            self._rooms.end()
+            if self._failure is None:
+                self._up.clear()
+
+    async def _run(self) -> None:
+        try:
+            await self._connection.run(self._hub)
+        except LinkClosed as error:
+            self._finish(error)
+        except Exception as error:
+            self._finish(LinkClosed("internal", f"the client failed: {error!r}", None))
+            raise
+
+    # Small matters.
+
+    @property
+    def _link(self) -> ClientLink | None:
+        return self._connection.link
+
+    def _hello(self, token: str, carrier: str) -> Hello:
+        resume = self._downlink.resume
+        return Hello(token, self._device, "both", "imcore-python", resume, fresh=self._fresh, carrier=carrier)
+
+    def _check(self, route: str, body: bytes) -> None:
+        """What is asked for can be done, as far as that can be known now."""
+        if self._failure is not None:
+            raise _again(self._failure)
+        if not self._entered or self._closed:
+            raise LocalError("the client is closed: use it inside of `async with`")
+        if not isinstance(body, bytes):
+            raise EncodeError(f"body: expected bytes, got {type(body).__name__}")
+        length = len(route.encode())
+        if length > ROUTE_MOST:
+            raise EncodeError(f"route: expected at most {ROUTE_MOST} bytes, got {length}")
+        if self.welcome is not None and length + len(body) > self.welcome.max_frame:
+            most = self.welcome.max_frame
+            raise EncodeError(f"message: expected at most {most} bytes of route and body, got {length + len(body)}")
+
+    async def _within(self, seconds: float | None, what: str, work: Awaitable[None]) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await work
+        except TimeoutError:
+            raise Unknown(0, f"{what}: {seconds:g} s are up, and no answer came ({self.state_text})") from None
+
+    async def _publish(self, room: str, body: bytes, confirm: bool) -> None:
+        while (link := self._link) is None:
+            await self._up.wait()
+            self._check(room, body)
+        if link.queued > PUBLISH_MOST:
+            raise OutboxFull(f"{link.queued} bytes wait for the link: publish less, or wait")
+        answered = self._rooms.publish(link, room, body, confirm)
+        if answered is not None:
+            await answered
+        else:
+            await asyncio.sleep(0)  # the turn that sends it
+
+    def _pump(self) -> None:
+        """Put on the link what may go now."""
+        link, now = self._link, self._loop.time()
+        if link is None:
+            return
+        while (entry := self._outbox.next(now)) is not None:
+            link.send(MSG, entry.number, entry.route, entry.body, entry.flags)
+        if self._outbox.not_before > now and len(self._outbox):
+            if self._pump_handle is not None:
+                self._pump_handle.cancel()
+            self._pump_handle = self._loop.call_at(self._outbox.not_before, self._pump)
+
+    def _settle(self, entry: Entry, refusal: Refusal | None) -> None:
+        waiter: asyncio.Future[int] = entry.waiter
+        if waiter.done():  # nobody waits any more
+            return
+        if refusal is None:
+            waiter.set_result(entry.number)
+        elif refusal is UNSURE:
+            waiter.set_exception(Unknown(entry.number, refusal.text))
+        else:
+            waiter.set_exception(Refused(refusal.code, refusal.text))
+
+    def _acknowledge_soon(self) -> None:
+        """At the end of this turn if the application has nothing else to do, or has taken a lot; else a little
+        later."""
+        downlink = self._downlink
+        if (self._link is None or not downlink.due) and self._state_file is None:
+            return
+        soon = downlink.empty or downlink.unacknowledged >= ACK_COUNT
+        if self._ack_handle is not None:
+            if self._ack_soon or not soon:
+                return
+            self._ack_handle.cancel()
+        self._ack_soon = soon
+        if soon:
+            self._ack_handle = self._loop.call_soon(self._acknowledge)
+        else:
+            self._ack_handle = self._loop.call_later(ACK_S, self._acknowledge)
+
+    def _acknowledge(self) -> None:
+        if self._ack_handle is not None:
+            self._ack_handle.cancel()
+            self._ack_handle = None
+        resume = self._downlink.resume
+        if self._state_file is not None and resume is not None:
+            try:
+                self._state_file.save(resume)
+            except ConfigError as error:
+                self._finish(error)
+                self._runner.cancel()
+                return
+        due = self._downlink.due
+        if self._link is not None and due:
+            self._link.send(ACK, due)
+            self._downlink.acknowledged(due)
+
+    def _finish(self, why: ImcoreError | None) -> None:
+        """Nothing will come or go any more. why: None = the application closed the client."""
+        if self._failure is None:
+            self._failure = why
+            self._say(State.CLOSED, "closed" if why is None else str(why))
+        for entry in self._outbox.close():
+            waiter: asyncio.Future[int] = entry.waiter
+            if waiter.done():
+                continue
+            if why is not None and not entry.number:
+                waiter.set_exception(_again(why))
+            else:
+                what = "it was sent, but no answer came" if entry.number else "it was not sent"
+                waiter.set_exception(Unknown(entry.number, f"{why or 'the client was closed'}: {what}"))
+        self._rooms.close(why or LocalError("the client was closed"))
+        _wake(self._arrival)
+        self._up.set()
+        for handle in (self._ack_handle, self._pump_handle):
+            if handle is not None:
+                handle.cancel()
+
+    def _say(self, state: State, text: str) -> None:
+        self.state, self.state_text = state, text
+        _log.debug("%s: %s", state.value, text)
+        if self._on_state is not None:
+            self._on_state(state, text)
+
+
+def _wake(future: asyncio.Future[None] | None) -> None:
+    if future is not None and not future.done():
+        future.set_result(None)
+
+
+def _again(error: ImcoreError) -> ImcoreError:
+    """One of its own for each that meets it: an exception carries the trace of where it was raised."""
+    return type(error)(*error.args)

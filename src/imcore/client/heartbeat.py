@@ -1,0 +1,85 @@
+"""Heartbeats: when to ping, how long to wait for the answer, and what the answer says. Sans-I/O, but for one question
+to the kernel: whether what we sent is still getting through."""
+
+from __future__ import annotations
+
+import math
+import random
+import sys
+
+if sys.platform == "linux":
+    import fcntl
+    import termios
+
+__all__ = ["Heartbeat", "unsent"]
+
+USUAL_S = 30.0
+"""Seconds between pings, if the gateway allows it: no NAT that we know forgets a mapping sooner."""
+PATIENCE_S = 3.0
+"""The least time that an answer gets, seconds."""
+PATIENCE_RTT = 5
+"""And in round trips."""
+
+
+class Heartbeat:
+    """One link's. least_s, most_s: the gateway's bounds on the time between pings (wire: `Welcome.heartbeat`). rtt: the
+    first round trip, measured on the handshake, seconds."""
+
+    __slots__ = ("_interval", "_since", "_suspect", "_token", "rtt", "waiting")
+
+    def __init__(self, least_s: float, most_s: float, rtt: float) -> None:
+        self._interval = min(max(USUAL_S, least_s), most_s)
+        self._since = 0.0
+        self._token = 0
+        self._suspect = -1
+        self.rtt = rtt
+        """The smoothed round trip, seconds."""
+        self.waiting = False
+        """A ping is not answered yet."""
+
+    def ping(self, now: float) -> tuple[int, bytes]:
+        """Token and body of the ping that goes now. The body says when the next sign of life comes at the latest: the
+        next ping, or the end of the wait for this one."""
+        self._token += 1
+        self._since = now
+        self.waiting = True
+        seconds = math.ceil(self._interval + self.patience)
+        return self._token, min(seconds, 65535).to_bytes(2, "big")
+
+    @property
+    def patience(self) -> float:
+        """How long the answer may take with nothing else coming, seconds."""
+        return max(PATIENCE_S, PATIENCE_RTT * self.rtt)
+
+    def pong(self, token: int, now: float) -> bool:
+        """An answer; False if it is not that of the last ping."""
+        if not self.waiting or token != self._token:
+            return False
+        self.waiting = False
+        self.rtt += (now - self._since - self.rtt) / 4
+        return True
+
+    def pause(self) -> float:
+        """Seconds until the next ping: a little early, so that many clients do not fall into step."""
+        return self._interval * random.uniform(0.8, 1.0)
+
+    def doubt(self, received: int) -> bool:
+        """The head is ahead of what came. True if it was already, with the same number, a while ago: a push was
+        lost."""
+        lost = self._suspect == received
+        self._suspect = received
+        return lost
+
+    def trust(self) -> None:
+        """The head is not ahead."""
+        self._suspect = -1
+
+
+def unsent(fd: int) -> int:
+    """Bytes that the other side's kernel has not acknowledged, 0 where that can't be asked (tcp(7), SIOCOUTQ)."""
+    if sys.platform != "linux" or fd < 0:
+        return 0
+    try:
+        return int.from_bytes(fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    except OSError:
+        return 0

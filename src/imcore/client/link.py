@@ -1,0 +1,196 @@
+"""A link as the client sees it: HELLO and WELCOME, heartbeats, and whose business each frame is."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol, Self
+
+from .._codec import ACK, ERROR, FAILED, GOAWAY, HELLO, MSG, PING, PONG, ROOM, WELCOME
+from .._link import Hub, Link
+from ..errors import FrameError, LinkClosed, RemoteError
+from ..messages import Error, GoAway, Hello, Refusal, Resume, Welcome, pack, unpack
+from ..session import HELLO_LIMIT, Phase, moves
+from .heartbeat import Heartbeat, unsent
+
+__all__ = ["ClientLink", "Owner"]
+
+_NEW = moves(Phase.CLIENT_NEW)
+_OPEN = moves(Phase.CLIENT_OPEN)
+
+
+class Owner(Protocol):
+    """Who is told what a link brings; all calls are made in the link's turn."""
+
+    def welcomed(self, link: ClientLink, welcome: Welcome) -> None:
+        """The link is open. May raise `RemoteError`: then it is closed."""
+
+    def message(self, link: ClientLink, seq: int, route: str, body: bytes, room: str | None) -> None:
+        """A message came down."""
+
+    def answer(self, link: ClientLink, number: int, refusal: Refusal | None) -> None:
+        """A request was answered."""
+
+    def lacks(self, link: ClientLink, head: int) -> int | None:
+        """The inbox's newest number is `head`: what this link has brought, if that is not all that it should have."""
+
+    def going(self, link: ClientLink, notice: GoAway) -> None:
+        """The gateway asks us to leave."""
+
+    def ended(self, link: ClientLink) -> None:
+        """The link is over; `link.reason` says why."""
+
+
+class ClientLink(Link):
+    """One connection to a gateway, for one HELLO."""
+
+    __slots__ = ("asked", "beat", "loop", "opened", "over", "owner", "paused", "reason", "said", "sounded", "unread")
+
+    def __new__(cls, hub: Hub, owner: Owner) -> Self:
+        return super().__new__(cls, hub, _NEW, HELLO_LIMIT)
+
+    def __init__(self, hub: Hub, owner: Owner) -> None:
+        self.owner = owner
+        self.loop = asyncio.get_running_loop()
+        self.opened: asyncio.Future[Welcome] = self.loop.create_future()
+        """Ends with WELCOME, or in `LinkClosed`."""
+        self.over: asyncio.Future[None] = self.loop.create_future()
+        """Ends with the link, or before, when it is time to open another one."""
+        self.reason = LinkClosed("internal", "the other side closed the connection")
+        """Why it ended."""
+        self.asked: Resume | None = None
+        self.beat: Heartbeat | None = None
+        self.said = 0.0
+        self.sounded: asyncio.Future[None] | None = None
+        self.unread = 0
+        self.paused = False
+
+    def hello(self, hello: Hello, patience: float) -> None:
+        """Say who we are; the answer has `patience` seconds."""
+        self.asked = hello.resume
+        self.said = self.loop.time()
+        self.send(HELLO, body=pack(hello))
+        self.expect(patience)
+
+    def die(self, code: str, text: str, retry_ms: int | None = 0) -> None:
+        """Leave it without a word: it can't be trusted, or brings nothing any more."""
+        self.reason = LinkClosed(code, text, retry_ms)
+        self.abort()
+
+    def pause(self) -> None:
+        """Read no more until `resume`: the application has enough to do. A silence means nothing until then."""
+        self.paused = True
+        self.hold()
+
+    def resume(self) -> None:
+        """Read on."""
+        self.paused = False
+        self.proceed()
+
+    def leave(self) -> None:
+        """It is time to open the next one."""
+        if not self.over.done():
+            self.over.set_result(None)
+
+    async def sound(self) -> None:
+        """Returns when the gateway has read all that was sent so far, or the link is over."""
+        if self.open and self.beat is not None:
+            self.sounded = self.loop.create_future()
+            self._ping(self.beat)
+            await self.sounded
+
+    # What the link is told.
+
+    def on_frame(self, type: int, flags: int, id: int, route: str, body: bytes) -> None:
+        try:
+            if type == MSG:
+                self.owner.message(self, id, route, body, route if flags & ROOM else None)
+            elif type == ACK:
+                self._answered(flags, id, body)
+            elif type == PONG:
+                self._alive(id, body)
+            elif type == WELCOME:
+                self._welcomed(unpack(body, Welcome))
+            elif type == GOAWAY:
+                self.owner.going(self, unpack(body, GoAway))
+            elif type == ERROR:
+                error = unpack(body, Error)
+                self.reason = LinkClosed(error.code, error.text, error.retry_ms)
+                self.close()
+        except RemoteError as error:
+            self._blame(error)
+
+    def on_fault(self, error: FrameError) -> None:
+        self._blame(error)
+
+    def on_deadline(self) -> None:
+        beat = self.beat
+        if beat is None:
+            self.die("timeout", "no WELCOME came in time: no gateway, or something on the way holds it back")
+        elif not beat.waiting:
+            self._ping(beat)
+        elif self.paused:
+            self.expect(beat.patience, renew=True)
+        else:
+            # What we said may still be on its way through a narrow network: that is slow, not dead.
+            unread = unsent(self.fileno())
+            if 0 < unread != self.unread:
+                self.unread = unread
+                self.expect(beat.patience, renew=True)
+            else:
+                self.die("timeout", f"no answer to a ping within {beat.patience:.1f} s")
+
+    def on_end(self, error: Exception | None) -> None:
+        if error is not None:
+            self.reason = LinkClosed("internal", f"the connection broke: {error}", 0)
+        self.leave()
+        if self.sounded is not None and not self.sounded.done():
+            self.sounded.set_result(None)
+        if not self.opened.done():
+            self.opened.set_exception(self.reason)
+            self.opened.exception()  # perhaps nobody waits any more
+        self.owner.ended(self)
+
+    # What frames mean.
+
+    def _welcomed(self, welcome: Welcome) -> None:
+        self.expect_moves(_OPEN, welcome.max_frame)
+        self.owner.welcomed(self, welcome)
+        self.beat = Heartbeat(*welcome.heartbeat, self.loop.time() - self.said)
+        if not self.opened.done():
+            self.opened.set_result(welcome)
+        self._ping(self.beat)
+
+    def _answered(self, flags: int, id: int, body: bytes) -> None:
+        if flags & FAILED:
+            self.owner.answer(self, id, unpack(body, Refusal))
+        else:
+            self.owner.answer(self, id, None)
+
+    def _alive(self, token: int, body: bytes) -> None:
+        beat = self.beat
+        if beat is None or not beat.pong(token, self.loop.time()):
+            return
+        if self.sounded is not None and not self.sounded.done():
+            self.sounded.set_result(None)
+        received = self.owner.lacks(self, int.from_bytes(body)) if len(body) == 8 else None
+        if received is None:
+            beat.trust()
+        elif beat.doubt(received):
+            self.die("internal", f"the inbox goes on behind number {received}, but nothing came: asking for it anew")
+            return
+        else:
+            self.expect(min(beat.patience, beat.pause()))
+            return
+        self.expect(beat.pause())
+
+    def _ping(self, beat: Heartbeat) -> None:
+        token, body = beat.ping(self.loop.time())
+        self.send(PING, token, body=body)
+        self.unread = 0
+        self.expect(beat.patience, renew=True)
+
+    def _blame(self, error: RemoteError) -> None:
+        """The other side broke the contract: say so, and close."""
+        self.reason = LinkClosed(error.code, f"the gateway broke the contract: {error}", 0)
+        self.send(ERROR, body=pack(Error(error.code, str(error), 0)))
+        self.close()
