@@ -86,7 +86,7 @@ cdef class Link:
     cdef uint64_t start                 # stream offset of the next frame
     cdef public uint64_t head           # the newest number in the user's inbox, told in PONG or ACK
     cdef public uint64_t sent           # the newest number that was sent down
-    cdef readonly uint64_t taken        # the newest number that the other side has acknowledged
+    cdef public uint64_t taken          # the newest number that the other side has acknowledged
     cdef uint32_t limit
     cdef uint32_t timer
     cdef uint32_t patience              # ticks

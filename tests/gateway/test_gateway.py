@@ -365,6 +365,25 @@ class TestDelivery:
 
         run(main())
 
+    def test_the_window_counts_from_where_the_link_began(self, tmp_path: Path) -> None:
+        async def main() -> None:
+            async with running(tmp_path, limits=Limits(window=2, drain_s=0)) as here:
+                async with Wire(here.address) as bob:
+                    await bob.greet("bob")
+                    for n in range(9):
+                        await here.service.push("bob", "chat", b"%d" % n)
+                        bob.say(frame(ACK, (await bob.hear()).id))
+                    bob.say(frame(PING))
+                    await bob.hear()
+                async with Wire(here.address) as bob:
+                    assert (await bob.greet("bob"))["first"] == 10
+                    for n in range(3):
+                        await here.service.push("bob", "chat", b"%d" % n)
+                    assert [(await bob.hear()).id for _ in range(2)] == [10, 11]
+                    await bob.quiet()
+
+        run(main())
+
     def test_a_fresh_device_begins_where_it_asks(self, tmp_path: Path) -> None:
         async def main() -> None:
             async with running(tmp_path) as here, Wire(here.address) as first:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imcore._codec import FAILED
-from imcore.bus.ports import Sink, Uplink
+from imcore.bus.ports import Route, Sink, Uplink
 from imcore.gateway.uplink import Up
 from imcore.messages import Refusal
 
@@ -24,6 +24,9 @@ class Answers:
         self.said: list[tuple[int, str]] = []
         self.held = 0
         self.offset = 0
+        self.accepted = 0
+        self.user, self.device = "alice", "phone"
+        self.route = Route("alice", "phone", "test", "s", 0)
 
     def confirm(self, id: int) -> None:
         self.said.append((id, "ok"))
@@ -89,7 +92,7 @@ steps = st.lists(
 @given(steps, st.integers(1, 8))
 def test_answers_come_in_order_and_say_what_happened(steps: list[tuple[str, object]], unanswered: int) -> None:
     link, queue = Answers(), Queue()
-    up = Up(link, queue, "alice", "phone", 0, unanswered)  # type: ignore[arg-type]  # the link is a recorder
+    up = Up(link, queue, unanswered)  # type: ignore[arg-type]  # the link is a recorder
     sent: list[tuple[int, str]] = []
     next_id, routes = 1, dict[int, str]()
 
@@ -124,7 +127,7 @@ def test_answers_come_in_order_and_say_what_happened(steps: list[tuple[str, obje
 
 def test_a_link_with_much_on_its_way_is_not_read_until_half_is_durable() -> None:
     link, queue = Answers(), Queue()
-    up = Up(link, queue, "alice", "phone", 0, 10)  # type: ignore[arg-type]  # the link is a recorder
+    up = Up(link, queue, 10)  # type: ignore[arg-type]  # the link is a recorder
     for id in range(1, 11):
         up.message(0, id, "yes", b"")
     assert link.held == 1

@@ -1,103 +1,75 @@
-"""One link's way down: a window over the user's inbox, sent strictly by sequence number.
+"""The way down: for each link a window over its user's inbox, sent strictly by sequence number.
 
 A wake-up that carries just the next message saves a look into the inbox; any other only says how far the inbox goes. A
-slow client simply stops being sent to, and is served from its inbox when it drains.
+slow client simply stops being sent to, and is served from its inbox when it drains. Where a link stands is three
+numbers in the link itself (`head`, `sent`, `taken`), so that an idle one costs nothing here.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .._link import Link
-from ..bus.ports import Inbox, Wake
+from ..bus.ports import Bus, Wake
 from ..errors import EngineError
+from .limits import Limits
 
-__all__ = ["Down"]
+if TYPE_CHECKING:
+    from .link import ServerLink
+
+__all__ = ["Downlink"]
 
 _log = logging.getLogger(__name__)
 
 
-class Down:
-    """window: messages that may be unacknowledged. window_bytes: bytes that may wait to be sent. spawn: runs the
-    reading of the inbox as a task that the gateway owns. lost_history: told when the inbox lacks what comes next."""
+class Downlink:
+    """spawn: runs the reading of an inbox as a task that the gateway owns."""
 
-    __slots__ = (
-        "behind",
-        "device",
-        "inbox",
-        "link",
-        "lost_history",
-        "reading",
-        "spawn",
-        "user",
-        "window",
-        "window_bytes",
-    )
+    def __init__(self, bus: Bus, limits: Limits, spawn: Callable[[Coroutine[Any, Any, None]], None]) -> None:
+        self._bus = bus
+        self._window = limits.window
+        self._bytes = limits.window_bytes
+        self._spawn = spawn
 
-    def __init__(
-        self,
-        link: Link,
-        inbox: Inbox,
-        user: str,
-        device: str,
-        *,
-        window: int,
-        window_bytes: int,
-        spawn: Callable[[Coroutine[Any, Any, None]], object],
-        lost_history: Callable[[], None],
-    ) -> None:
-        self.link = link
-        self.inbox = inbox
-        self.user = user
-        self.device = device
-        self.window = window
-        self.window_bytes = window_bytes
-        self.spawn = spawn
-        self.lost_history = lost_history
-        self.reading = False
-
-    def wake(self, wake: Wake) -> None:
+    def wake(self, link: ServerLink, wake: Wake) -> None:
         """The inbox has grown."""
-        link = self.link
-        if wake.seq > link.head:
-            link.head = wake.seq
-        if wake.seq == link.sent + 1 and not self.reading and self._room():
-            link.deliver(wake.seq, wake.route, wake.body)
+        seq = wake.seq
+        if seq > link.head:
+            link.head = seq
+        if seq == link.sent + 1 and not link.reading and self._room(link):
+            link.deliver(seq, wake.route, wake.body)
         else:
-            self.pump()
+            self.pump(link)
 
-    def taken(self) -> None:
+    def taken(self, link: ServerLink) -> None:
         """The client has acknowledged."""
-        self.inbox.taken(self.user, self.device, self.link.taken)
-        self.pump()
+        self._bus.inbox.taken(link.user, link.device, link.taken)
+        self.pump(link)
 
-    def pump(self) -> None:
+    def pump(self, link: ServerLink) -> None:
         """Send what the inbox holds, as far as the window goes."""
-        if not self.reading and self.link.sent < self.link.head and self._room():
-            self.reading = True
-            self.spawn(self._read())
+        if not link.reading and link.sent < link.head and self._room(link):
+            link.reading = True
+            self._spawn(self._read(link))
 
-    def _room(self) -> int:
+    def _room(self, link: ServerLink) -> int:
         """How many more messages may be sent now."""
-        link = self.link
-        return max(0, self.window - (link.sent - link.taken)) if link.queued < self.window_bytes else 0
+        return max(0, self._window - (link.sent - link.taken)) if link.queued < self._bytes else 0
 
-    async def _read(self) -> None:
-        link = self.link
+    async def _read(self, link: ServerLink) -> None:
         try:
-            while link.open and link.sent < link.head and (room := self._room()):
-                messages = await self.inbox.read(self.user, link.sent, room, self.window_bytes - link.queued)
+            while link.open and link.sent < link.head and (room := self._room(link)):
+                messages = await self._bus.inbox.read(link.user, link.sent, room, self._bytes - link.queued)
                 if not link.open:
                     return
                 if not messages or messages[0].seq != link.sent + 1:
-                    self.lost_history()
+                    link.farewell("slow", "the inbox no longer has what comes next: resume", 0)
                     return
                 for message in messages:
                     link.deliver(message.seq, message.route, message.body)
         except EngineError as error:
-            _log.error("the inbox of %s can't be read: %s", self.user, error)
+            _log.error("the inbox of %s can't be read: %s", link.user, error)
             link.close()  # the client comes back with its resume point
         finally:
-            self.reading = False
+            link.reading = False

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import logging
 import secrets
+import sys
 import time
 from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack
@@ -19,12 +20,11 @@ from ..errors import BadHello, EngineError, Unauthorized
 from ..messages import GoAway, Hello, Role, Welcome, pack, unpack
 from ..session import Phase, moves
 from .auth import Authenticate, checked_user
-from .downlink import Down
+from .downlink import Downlink
 from .limits import Limits
 from .link import ServerLink
 from .listeners import Listen, Listeners
 from .rooms import Rooms
-from .uplink import Up
 
 __all__ = ["Gateway"]
 
@@ -48,7 +48,7 @@ class Gateway:
         self.limits = limits or Limits()
         self._authenticate = authenticate
         self._native = native
-        self._users: dict[str, list[ServerLink]] = {}
+        self._users: dict[str, ServerLink | list[ServerLink]] = {}  # most users have one link
         self._boot = secrets.token_hex(4)
         self._sessions = 0
         self._moves = {role: moves(phase, relay=self.limits.publish == "members") for role, phase in _PHASES.items()}
@@ -60,6 +60,7 @@ class Gateway:
             self.hub = Hub(asyncio.get_running_loop(), window=self.limits.window_bytes, native=self._native)
             stack.callback(self.hub.close)
             self.rooms = Rooms(self.hub, self.limits)
+            self.downlink = Downlink(self.bus, self.limits, self.spawn)
             self._tasks = await stack.enter_async_context(asyncio.TaskGroup())
             self._listeners = Listeners(self.hub, lambda: ServerLink(self), self.limits.handshake_s)
             stack.callback(self._listeners.close)
@@ -74,7 +75,7 @@ class Gateway:
             if error is None:
                 await self.drain()
         finally:
-            for link in self._links():
+            for link in self.links():
                 link.close()
             await asyncio.sleep(0)  # one turn, so that the last frames go out
             await self._stack.__aexit__(kind, error, trace)
@@ -109,7 +110,7 @@ class Gateway:
         self._listeners.close()
         self._draining = True
         body = pack(GoAway("draining", round(self.limits.drain_s * 1000), round(self.limits.spread_s * 1000)))
-        for link in self._links():
+        for link in self.links():
             link.send(GOAWAY, body=body)
         try:
             async with asyncio.timeout(self.limits.drain_s):
@@ -119,8 +120,14 @@ class Gateway:
         except TimeoutError:
             _log.info("%d users' links did not leave within %g s", len(self._users), self.limits.drain_s)
 
-    def _links(self) -> list[ServerLink]:
-        return [link for links in self._users.values() for link in links]
+    def links(self, user: str | None = None) -> list[ServerLink]:
+        """The links of one user, or all that have said who they are."""
+        if user is None:
+            return [link for name in self._users for link in self.links(name)]
+        found = self._users.get(user)
+        if found is None:
+            return []
+        return found if isinstance(found, list) else [found]
 
     # What links ask.
 
@@ -134,16 +141,14 @@ class Gateway:
 
     def ended(self, link: ServerLink) -> None:
         """The link is over."""
-        route = link.route
-        if route is None:
+        if link.route is None:
             return
-        links = self._users.get(route.user)
-        if links is not None and link in links:
-            links.remove(link)
-            if not links:
-                del self._users[route.user]
-                self._ended.set()
-        self.bus.routes.release(route)
+        rest = [other for other in self.links(link.user) if other is not link]
+        if rest:
+            self._users[link.user] = rest if len(rest) > 1 else rest[0]
+        elif self._users.pop(link.user, None) is not None:
+            self._ended.set()
+        self.bus.routes.release(link.route)
 
     async def _welcome(self, link: ServerLink, body: bytes) -> None:
         try:
@@ -154,9 +159,8 @@ class Gateway:
             if self._draining:
                 link.farewell("draining", "this node is about to stop: use another one", 0)
                 return
-            self._take_over(link, user, hello)
-            assert link.route is not None
-            await self.bus.routes.claim(link.route)
+            route = self._take_over(link, user, hello)
+            await self.bus.routes.claim(route)
             opening = await self.bus.inbox.open(user, hello.device, hello.resume, hello.fresh, down=hello.role != "up")
         except BadHello as error:
             link.farewell(error.code, str(error))
@@ -173,7 +177,7 @@ class Gateway:
                     link,
                     hello,
                     Welcome(
-                        session=link.route.session,
+                        session=route.session,
                         user=user,
                         node=self.name,
                         epoch=opening.epoch,
@@ -197,61 +201,52 @@ class Gateway:
                 user = await user
         return checked_user(user)
 
-    def _take_over(self, link: ServerLink, user: str, hello: Hello) -> None:
+    def _take_over(self, link: ServerLink, user: str, hello: Hello) -> Route:
         """From here on this link stands for its device; an older one for the same way is told."""
         self._sessions += 1
-        links = self._users.setdefault(user, [])
-        link.role = hello.role
-        link.route = Route(user, hello.device, self.name, f"{self._boot}-{self._sessions}", time.time_ns() // 1_000_000)
-        older = [
-            other
-            for other in links
-            if other.route is not None and other.route.device == hello.device and _same_way(other.role, hello.role)
-        ]
-        links.append(link)
+        device = sys.intern(hello.device)  # most devices share a few names
+        session = f"{self._boot}-{self._sessions}"
+        link.route = Route(user, device, self.name, session, time.time_ns() // 1_000_000)
+        links = self.links(user)
+        older = [other for other in links if other.device == device and _same_way(other.way, hello.role)]
+        link.way = hello.role
+        self._users[user] = [*links, link] if links else link
         for other in older:
             other.farewell("superseded", "a newer link of the same user and device has taken over")
+        return link.route
 
     def _open(self, link: ServerLink, hello: Hello, welcome: Welcome) -> None:
         limits = self.limits
+        link.role = hello.role
         link.head = welcome.head
-        if hello.role != "up":
-            link.pong_head = True
-            link.sent = welcome.first - 1
-            link.down = Down(
-                link,
-                self.bus.inbox,
-                welcome.user,
-                hello.device,
-                window=limits.window,
-                window_bytes=limits.window_bytes,
-                spawn=self.spawn,
-                lost_history=lambda: link.farewell("slow", "the inbox no longer has what comes next: resume", 0),
-            )
-        if hello.role != "down":
-            link.ack_head = hello.role == "up"
-            link.up = Up(link, self.bus.queue, welcome.user, hello.device, welcome.accepted, limits.unanswered)
+        link.accepted = welcome.accepted
+        link.pong_head = hello.role != "up"
+        link.ack_head = hello.role == "up"
+        link.sent = link.taken = welcome.first - 1
         link.expect_moves(self._moves[hello.role], limits.max_frame)
         link.send(WELCOME, body=pack(welcome))
         link.expect(limits.idle_s if hello.role == "up" else limits.heartbeat[1] * 1.5, renew=True)
         link.proceed()
-        if link.down is not None:
-            link.down.pump()
+        if link.listens:
+            self.downlink.pump(link)
 
     def _listening(self, link: ServerLink) -> Link | None:
         """The same device's link that messages come down on."""
-        assert link.route is not None
-        for other in self._users.get(link.route.user, ()):
-            if other.down is not None and other.route is not None and other.route.device == link.route.device:
-                return other
-        return None
+        return next((other for other in self.links(link.user) if other.listens and other.device == link.device), None)
 
     # What the bus tells.
 
     def _wake(self, wakes: Sequence[Wake]) -> None:
+        users = self._users
         for wake in wakes:
-            for link in self._users.get(wake.user, ()):
-                link.wake(wake)
+            found = users.get(wake.user)
+            if found is None:
+                continue
+            if isinstance(found, list):
+                for link in found:
+                    link.wake(wake)
+            else:
+                found.wake(wake)
 
 
 def _same_way(one: Role | None, other: Role) -> bool:

@@ -10,7 +10,6 @@ from ..bus.ports import Route, Wake
 from ..errors import FrameError
 from ..messages import Error, Role, pack
 from ..session import HELLO_LIMIT, Phase, moves
-from .downlink import Down
 from .uplink import Up
 
 if TYPE_CHECKING:
@@ -22,26 +21,46 @@ _NEW = moves(Phase.GATEWAY_NEW)
 
 
 class ServerLink(Link):
-    """One connection, from its first byte to its last."""
+    """One connection, from its first byte to its last. An idle one must stay small: what not every link needs is made
+    when it is needed, and what all links share is the gateway's."""
 
-    __slots__ = ("down", "gateway", "role", "route", "up")
+    __slots__ = ("accepted", "gateway", "reading", "role", "route", "up", "way")
 
     def __new__(cls, gateway: Gateway) -> Self:
         return super().__new__(cls, gateway.hub, _NEW, HELLO_LIMIT)
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
-        self.role: Role | None = None  # None until HELLO has named it
-        self.route: Route | None = None
-        self.up: Up | None = None
-        self.down: Down | None = None
+        self.way: Role | None = None  # what HELLO asked for
+        self.role: Role | None = None  # the same, from WELCOME on
+        self.route: Route | None = None  # None until HELLO is known to be this user's
+        self.accepted = 0  # the highest number accepted from this device when the link began
+        self.up: Up | None = None  # from the first message on
+        self.reading = False  # the inbox is being read for it
         self.expect(gateway.limits.handshake_s)
+
+    @property
+    def user(self) -> str:
+        """Who is on it; "" as long as nobody is."""
+        return self.route.user if self.route is not None else ""
+
+    @property
+    def device(self) -> str:
+        """On which of the user's devices."""
+        return self.route.device if self.route is not None else ""
+
+    @property
+    def listens(self) -> bool:
+        """Messages come down on it."""
+        return self.role is not None and self.role != "up"
 
     def on_frame(self, type: int, flags: int, id: int, route: str, body: bytes) -> None:
         if type == MSG:
             if flags & ROOM:
                 self.gateway.publish(self, id, route, body)
-            elif self.up is not None:
+            else:
+                if self.up is None:
+                    self.up = Up(self, self.gateway.bus.queue, self.gateway.limits.unanswered)
                 self.up.message(flags, id, route, body)
         elif type == HELLO:
             self.hold()  # what comes behind it waits for the WELCOME
@@ -54,8 +73,7 @@ class ServerLink(Link):
             self.close()
 
     def on_taken(self) -> None:
-        if self.down is not None:
-            self.down.taken()
+        self.gateway.downlink.taken(self)
 
     def on_fault(self, error: FrameError) -> None:
         self.farewell(error.code, str(error))
@@ -63,7 +81,7 @@ class ServerLink(Link):
     def on_deadline(self) -> None:
         if self.role == "up":
             self.close()  # idle, as foreseen (wire: `idle_s`)
-        elif self.up is None and self.down is None:
+        elif self.role is None:
             self.farewell("timeout", f"expected a whole HELLO within {self.gateway.limits.handshake_s:g} s", 0)
         else:
             self.farewell("timeout", "expected a sign of life within the heartbeat", 0)
@@ -73,8 +91,8 @@ class ServerLink(Link):
 
     def wake(self, wake: Wake) -> None:
         """The user's inbox has grown."""
-        if self.down is not None:
-            self.down.wake(wake)
+        if self.listens:
+            self.gateway.downlink.wake(self, wake)
         elif wake.seq > self.head:
             self.head = wake.seq
 

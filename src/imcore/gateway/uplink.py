@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from typing import TYPE_CHECKING
 
 from .._codec import ACK, FAILED
 from .._link import Link
 from ..bus.ports import Uplink, UplinkQueue
 from ..errors import BadFrame
 from ..messages import Refusal, pack
+
+if TYPE_CHECKING:
+    from .link import ServerLink
 
 __all__ = ["Up", "refuse"]
 
@@ -26,39 +30,22 @@ def refuse(link: Link, id: int, refusal: Refusal) -> None:
 
 
 class Up:
-    """accepted: the highest number known to be durable for this device. unanswered: messages of this link that may be
-    on their way to the disk before it is not read any more."""
+    """One link's messages. unanswered: how many may be on their way to the disk before the link is no longer read."""
 
-    __slots__ = (
-        "accepted",
-        "answers",
-        "at_the_door",
-        "device",
-        "full",
-        "held",
-        "late",
-        "link",
-        "puts",
-        "queue",
-        "unanswered",
-        "user",
-    )
+    __slots__ = ("accepted", "answers", "at_the_door", "full", "held", "late", "link", "puts", "queue", "unanswered")
 
-    def __init__(self, link: Link, queue: UplinkQueue, user: str, device: str, accepted: int, unanswered: int) -> None:
+    def __init__(self, link: ServerLink, queue: UplinkQueue, unanswered: int) -> None:
         self.link = link
         self.queue = queue
-        self.user = user
-        self.device = device
-        self.accepted = accepted
         self.unanswered = unanswered
+        self.accepted = link.accepted  # the highest number known to be durable for this device
         self.held = 0  # the number that was refused and has not come again; 0 = none
         self.puts = 0  # handed to the queue
         self.answers = 0  # and decided
         self.at_the_door = False  # inside a call of the queue's
         self.full = False
-        self.late: deque[tuple[int, int, Refusal]] | None = (
-            None  # refusals whose turn has not come: (puts before, id, why)
-        )
+        # refusals whose turn has not come: the puts that stand before each, its id, and why
+        self.late: deque[tuple[int, int, Refusal]] | None = None
 
     def message(self, flags: int, id: int, route: str, body: bytes) -> None:
         """A `MSG` that is not for a room."""
@@ -73,11 +60,13 @@ class Up:
                 self.link.on_fault(BadFrame("MSG with FAILED: expected an empty body", self.link.offset))
                 return
             self._begin()
-            self.queue.withdraw(self.user, self.device, id, self)
+            self.queue.withdraw(self.link.user, self.link.device, id, self)
             self.at_the_door = False
         else:
             self._begin()
-            self.queue.put(Uplink(self.user, self.device, id, route, body, time.time_ns() // 1_000_000), self)
+            where = self.link.route
+            assert where is not None
+            self.queue.put(Uplink(where.user, where.device, id, route, body, time.time_ns() // 1_000_000), self)
             self.at_the_door = False
 
     def answered(self, id: int, refusal: Refusal | None) -> None:
