@@ -103,7 +103,8 @@ cdef inline uint8_t *output_reserve(output_t *out, size_t n) noexcept nogil:
             last.end += n
             out.bytes += n
             return chunk.data + chunk.len - n
-        cap = min(chunk.cap * 4, <size_t> 65536)
+        if not chunk.sealed:  # its own, and full: the more it had to say, the bigger the next
+            cap = min(chunk.cap * 4, <size_t> 65536)
     chunk = chunk_new(max(n, cap))
     if chunk == NULL:
         return NULL

@@ -22,7 +22,10 @@ class TransportCarrier(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        self.link.carry(self)
+        try:
+            self.link.carry(self)
+        except RuntimeError:  # ended before it began; the loop would keep the connection
+            self.transport.abort()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self.link.hub.buffer
@@ -39,12 +42,15 @@ class TransportCarrier(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         self.link.block(False)
 
-    # What the link calls.
+    # What the link calls. A transport that is closing already takes none of it, and some say so by raising.
 
     def write(self, data: bytes) -> None:
-        self.transport.write(data)
+        if not self.transport.is_closing():
+            self.transport.write(data)
 
     def pause(self, on: bool) -> None:
+        if self.transport.is_closing():
+            return
         if on:
             self.transport.pause_reading()
         else:
@@ -52,6 +58,8 @@ class TransportCarrier(asyncio.BufferedProtocol):
 
     def end(self) -> None:
         """All was written: TCP says so and waits for the other side, TLS closes."""
+        if self.transport.is_closing():
+            return
         if self.transport.can_write_eof():
             self.transport.write_eof()
         else:

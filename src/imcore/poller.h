@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdint.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -26,22 +27,37 @@ static inline uint64_t imcore_clock_ms(void) {
     return (uint64_t) t.tv_sec * 1000 + (uint64_t) t.tv_nsec / 1000000;
 }
 
-/* One send for as many segments as one call may take; the bytes sent, or -1 with errno. */
-static inline ssize_t imcore_send(int fd, const imcore_output *out) {
+/* One send for as many segments as one call may take; the bytes sent, or -errno. A call never takes 2 GiB. */
+static inline int imcore_send(int fd, const imcore_output *out) {
     enum { MOST = 64 };
-    const imcore_segment *seg = out->segs + out->first;
 #ifndef MSG_NOSIGNAL
 #define MSG_NOSIGNAL 0
 #endif
-    if (out->count == 1)
-        return send(fd, seg->chunk->data + seg->start, seg->end - seg->start, MSG_NOSIGNAL | MSG_DONTWAIT);
+    const imcore_segment *seg = out->segs + out->first;
     struct iovec parts[MOST];
     struct msghdr message = {.msg_iov = parts};
     int n = out->count < MOST ? (int) out->count : MOST;
-    for (int i = 0; i < n; i++)
+    ssize_t sent;
+    for (int i = 0; n > 1 && i < n; i++)
         parts[i] = (struct iovec) {seg[i].chunk->data + seg[i].start, seg[i].end - seg[i].start};
     message.msg_iovlen = n;
-    return sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    do {
+        sent = n == 1 ? send(fd, seg->chunk->data + seg->start, seg->end - seg->start, MSG_NOSIGNAL | MSG_DONTWAIT)
+                      : sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    } while (sent < 0 && errno == EINTR);
+    return sent < 0 ? -errno : (int) sent;
+}
+
+/* At most n bytes; how many came, 0 at the end, or -errno. */
+static inline ssize_t imcore_recv(int fd, void *p, size_t n) {
+    ssize_t got = recv(fd, p, n, MSG_DONTWAIT);
+    return got < 0 ? -errno : got;
+}
+
+/* Is the connection of this very descriptor broken now? What the poller said may be about one that had the same number. */
+static inline int imcore_broken(int fd) {
+    struct pollfd now = {.fd = fd, .events = 0};
+    return poll(&now, 1, 0) > 0 && (now.revents & (POLLERR | POLLHUP)) != 0;
 }
 
 static inline void imcore_nodelay(int fd) {
@@ -71,7 +87,11 @@ static inline int poller_take(int poller, imcore_ready *ready, int most) {
     return n;
 }
 
-static inline int imcore_accept(int listener) { return accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC); }
+/* The next connection, or -errno. */
+static inline int imcore_accept(int listener) {
+    int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
 
 #else
 
@@ -79,7 +99,7 @@ static inline int poller_open(void) { errno = ENOSYS; return -1; }
 static inline int poller_set(int poller, int how, int fd, int in, int out) { errno = ENOSYS; return -1; }
 static inline int poller_drop(int poller, int fd) { errno = ENOSYS; return -1; }
 static inline int poller_take(int poller, imcore_ready *ready, int most) { errno = ENOSYS; return -1; }
-static inline int imcore_accept(int listener) { errno = ENOSYS; return -1; }
+static inline int imcore_accept(int listener) { return -ENOSYS; }
 
 #endif
 #endif

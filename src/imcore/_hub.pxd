@@ -1,0 +1,63 @@
+# The hub's C interface: what a loop's links share. Only the hub touches sockets: a link comes to it with bytes to send, and
+# is handed the bytes that came.
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport strerror
+
+cdef class Hub
+
+from ._link cimport Link, io_t
+from ._wheel cimport TimerWheel
+
+
+cdef inline object os_error(int code):
+    return OSError(code, strerror(code).decode())
+
+
+cdef class Hub:
+    cdef object loop
+    cdef readonly TimerWheel wheel
+    cdef readonly uint32_t tick_ms
+    cdef public size_t window           # bytes queued for a link from which room messages to it are dropped
+    cdef readonly uint64_t frames_in, frames_out, bytes_in, bytes_out, relayed, dropped, links
+    cdef int poller                     # epoll descriptor, -1 elsewhere than on Linux
+    cdef bytearray memory
+    cdef uint8_t *input                 # one receive buffer for all links, in `memory`
+    cdef object input_view
+    cdef void **slots                   # by descriptor: a Link (owned), or NULL
+    cdef size_t slots_len
+    cdef set carried                    # links on other carriers
+    cdef dict listeners                 # descriptor -> (socket, factory)
+    cdef void **dirty                   # links (owned) with output, in the order in which they got it
+    cdef io_t **dirty_io                # the same ones' io
+    cdef uint32_t dirty_len, dirty_cap
+    cdef list news                      # links for `on_taken`
+    cdef list open_rooms                # rooms whose messages of this batch are not handed out yet
+    cdef bint in_turn, flush_scheduled, closed
+    cdef object fatal                   # what a callback raised to stop the program, until the turn's end
+    cdef object timer                   # the loop's handle of the next tick
+    cdef uint64_t next_tick             # when it fires, in ticks
+    cdef uint64_t origin                # milliseconds
+    cdef object on_ready, on_flush, on_tick  # bound once, not at every turn
+
+    cdef uint64_t ticks(self) noexcept
+    cdef int schedule_tick(self) except -1
+
+    # A link takes, changes and gives back its descriptor, or its place among those on other carriers.
+    cdef int bind(self, Link link, int fd) except -1
+    cdef int watch(self, Link link) noexcept
+    cdef int shut(self, Link link) noexcept
+    cdef bint release(self, Link link) noexcept
+
+    cdef int turn(self, const void *ready, int n) except -1
+    cdef int accept(self, int listener) except -1
+    cdef int read(self, Link link) except -1
+    cdef int enlist(self, Link link) except -1      # it has something to send; runs no Python code
+    cdef int wake(self) except -1                   # see to it that a flush comes
+    cdef int mark(self, Link link) except -1        # both
+    cdef int drain(self, Link link, size_t n) noexcept
+    cdef int spill(self) except -1
+    cdef int finish_turn(self) except -1
+    cdef int flush(self) except -1
+    cdef void blame(self, Link link, object error) noexcept
+    cdef void report(self, Link link, object error) noexcept

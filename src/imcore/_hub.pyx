@@ -1,0 +1,435 @@
+"""The hub: the turn of the loop that reads, relays and sends for all its links.
+
+This is the only module that touches a socket. A turn takes what the kernel has for each ready link into one shared
+buffer, has the link hand its frames on where they lie, gathers what they cause, and sends it with one call for each
+link. It never looks at a byte.
+"""
+
+from cpython.bytearray cimport PyByteArray_AS_STRING
+from cpython.mem cimport PyMem_Free, PyMem_Realloc
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.errno cimport EAGAIN, ECONNABORTED, EEXIST, EINTR, errno
+
+from ._link cimport BLOCKED, DIRTY, ENDED, HELD, INPUT, LINGERING, MUTED, READING, RENEWS, TAKEN, UNBOUND
+from ._output cimport output_sent, output_t
+from ._room cimport Room
+from ._wheel cimport NO_TIMER
+
+cdef extern from "poller.h" nogil:
+    ctypedef struct ready_t "imcore_ready":
+        int fd
+        int readable
+        int writable
+        int broken
+    enum:
+        IMCORE_ADD
+        IMCORE_CHANGE
+        SHUT_WR
+    int poller_open()
+    int poller_set(int poller, int how, int fd, int readable, int writable)
+    int poller_drop(int poller, int fd)
+    int poller_take(int poller, ready_t *ready, int most)
+    int imcore_accept(int listener)
+    void imcore_nodelay(int fd)
+    int imcore_send(int fd, const output_t *out)
+    ssize_t imcore_recv(int fd, void *p, size_t n)
+    int imcore_broken(int fd)
+    uint64_t imcore_clock_ms()
+    int shutdown(int fd, int how)
+    int close(int fd)
+
+cdef enum:
+    READY_MOST = 256
+    ACCEPT_MOST = 64
+    PAUSE_MS = 500              # how long a listener rests that the kernel has nothing left for
+
+
+cdef void timer_expired(void *hub, uint32_t timer, void *owner) noexcept:
+    cdef Link link = <Link> owner
+    link.timer = NO_TIMER
+    link.flags &= ~RENEWS
+    try:
+        if link.state == LINGERING:
+            link.finish(None)
+        else:
+            link.on_deadline()
+    except BaseException as error:
+        (<Hub> hub).blame(link, error)
+
+
+cdef class Hub:
+    """All links of one event loop, and its one receive buffer, poller and timer wheel.
+
+    loop: the running asyncio or uvloop loop. tick_ms: the wheel's resolution, milliseconds. window: bytes that may wait
+    for a link before room messages to it are dropped and its own requests are no longer read. native: False makes links
+    ride on asyncio's transports only, as they do where there is no epoll. Everything is called on the loop's thread.
+
+    What a link's owner raises ends that link and goes to the loop's exception handler; SystemExit and KeyboardInterrupt
+    go on to the loop when the turn is done.
+    """
+
+    def __cinit__(self, loop, *, tick_ms: int = 100, window: int = 256 * 1024, native: bool = True):
+        self.poller = -1
+        if not 1 <= tick_ms <= 60_000:
+            raise ValueError(f"tick_ms: expected 1 to 60000 milliseconds, got {tick_ms}")
+        self.loop = loop
+        self.tick_ms = tick_ms
+        self.window = window
+        self.wheel = TimerWheel()
+        self.origin = imcore_clock_ms()
+        self.listeners = {}
+        self.carried = set()
+        self.news = []
+        self.open_rooms = []
+        self.on_ready, self.on_flush, self.on_tick = self._ready, self._flush, self._tick
+        self.memory = bytearray(INPUT)
+        self.input = <uint8_t *> PyByteArray_AS_STRING(self.memory)
+        self.input_view = memoryview(self.memory)  # as long as anyone has it, the memory stays where it is
+        if native:
+            self.poller = poller_open()
+        if self.poller >= 0:
+            loop.add_reader(self.poller, self.on_ready)
+
+    def __dealloc__(self):
+        if self.input != NULL and self.poller >= 0:
+            close(self.poller)
+        PyMem_Free(self.slots)
+        PyMem_Free(self.dirty)
+        PyMem_Free(self.dirty_io)
+
+    @property
+    def native(self) -> bool:
+        """True: links hold their descriptors themselves (`Link.attach`, `listen`)."""
+        return self.poller >= 0
+
+    @property
+    def buffer(self) -> memoryview:
+        """The receive buffer, for a carrier that fills it and calls `Link.filled` at once."""
+        return self.input_view
+
+    def listen(self, sock, factory) -> None:
+        """Accept on a bound, listening stream socket; `factory()` makes the Link of each connection."""
+        if self.poller < 0:
+            raise RuntimeError("listen: expected an open hub with a poller; without, use the loop's servers and `carry`")
+        sock.setblocking(False)
+        if poller_set(self.poller, IMCORE_ADD, sock.fileno(), True, False) < 0:
+            raise os_error(errno)
+        self.listeners[sock.fileno()] = (sock, factory)
+
+    def stop_listening(self, sock) -> None:
+        """Accept no more on this socket, and close it; links live on."""
+        if self.listeners.pop(sock.fileno(), None) is not None:
+            poller_drop(self.poller, sock.fileno())
+        sock.close()
+
+    def close(self) -> None:
+        """End every link at once, and let go of the loop. Calling it again does nothing."""
+        cdef size_t fd = 0
+        cdef Link link
+        if self.closed:
+            return
+        self.closed = True
+        for sock, _ in list(self.listeners.values()):
+            self.stop_listening(sock)
+        while fd < self.slots_len:
+            if self.slots[fd] != NULL:
+                link = <Link> self.slots[fd]
+                link.finish(None)
+            fd += 1
+        for link in list(self.carried):
+            link.finish(None)
+        if self.timer is not None:
+            self.timer.cancel()
+        if self.poller >= 0:
+            self.loop.remove_reader(self.poller)
+            close(self.poller)
+            self.poller = -1
+        if not self.in_turn:
+            self.finish_turn()  # lets go of the links that waited for it
+
+    # Time.
+
+    cdef uint64_t ticks(self) noexcept:
+        return (imcore_clock_ms() - self.origin) // self.tick_ms
+
+    def _tick(self) -> None:
+        self.timer = None
+        self.wheel.advance_c(self.ticks(), timer_expired, <void *> self)
+        self.schedule_tick()
+
+    cdef int schedule_tick(self) except -1:
+        """One timer of the loop for all deadlines; moved forward when an earlier one comes."""
+        cdef uint64_t due = self.wheel.next_c(), now = self.ticks()
+        if self.closed or due == <uint64_t> -1 or (self.timer is not None and self.next_tick <= due):
+            return 0
+        if self.timer is not None:
+            self.timer.cancel()
+        self.next_tick = max(due, now + 1)
+        self.timer = self.loop.call_later((self.next_tick - now) * self.tick_ms / 1000, self.on_tick)
+        return 0
+
+    # Descriptors.
+
+    cdef int bind(self, Link link, int fd) except -1:
+        cdef size_t i, want
+        cdef void **grown
+        if fd < 0:
+            raise ValueError(f"expected a descriptor, got {fd}")
+        if <size_t> fd >= self.slots_len:
+            want = max(<size_t> fd + 1, self.slots_len + self.slots_len // 4, <size_t> 64)
+            grown = <void **> PyMem_Realloc(self.slots, want * sizeof(void *))
+            if grown == NULL:
+                raise MemoryError
+            for i in range(self.slots_len, want):
+                grown[i] = NULL
+            self.slots = grown
+            self.slots_len = want
+        if self.slots[fd] != NULL:
+            raise os_error(EEXIST)
+        if poller_set(self.poller, IMCORE_ADD, fd, True, False) < 0:
+            raise os_error(errno)
+        imcore_nodelay(fd)
+        Py_INCREF(link)
+        self.slots[fd] = <void *> link
+        link.io.fd = fd
+        return 0
+
+    cdef int watch(self, Link link) noexcept:
+        """Tell the poller what this link waits for."""
+        return poller_set(self.poller, IMCORE_CHANGE, link.io.fd, not link.flags & MUTED, (link.flags & BLOCKED) != 0)
+
+    cdef int shut(self, Link link) noexcept:
+        return shutdown(link.io.fd, SHUT_WR)
+
+    cdef bint release(self, Link link) noexcept:
+        """The link has no descriptor from now on; True: the reference that its slot had is the caller's."""
+        cdef int fd = link.io.fd
+        if fd < 0:
+            return False
+        link.io.fd = -1
+        self.slots[fd] = NULL
+        poller_drop(self.poller, fd)  # closing does not do it where a forked child has the descriptor too
+        close(fd)
+        return True
+
+    # The turn.
+
+    cdef void blame(self, Link link, object error) noexcept:
+        """An owner's callback raised: that link ends, the others go on."""
+        self.report(link, error)
+        link.finish(error if isinstance(error, Exception) else None)
+
+    cdef void report(self, Link link, object error) noexcept:
+        try:
+            if not isinstance(error, (KeyboardInterrupt, SystemExit)):
+                self.loop.call_exception_handler(
+                    {"message": "imcore: a link's owner raised", "exception": error, "link": link})
+                return
+        except BaseException as worse:
+            error = worse
+        self.fatal = error
+        try:
+            self.wake()
+        except BaseException:  # the loop is closed: nobody is left to stop
+            pass
+
+    def _ready(self) -> None:
+        """A turn: read, hand on, relay, send."""
+        cdef ready_t ready[READY_MOST]
+        cdef int n = poller_take(self.poller, ready, READY_MOST)
+        self.in_turn = True
+        try:
+            self.turn(ready, n)
+        finally:
+            self.finish_turn()
+
+    def _flush(self) -> None:
+        self.flush_scheduled = False
+        self.finish_turn()
+
+    cdef int turn(self, const void *taken, int n) except -1:
+        cdef const ready_t *ready = <const ready_t *> taken
+        cdef int i, fd
+        cdef Link link
+        for i in range(n):
+            fd = ready[i].fd
+            if <size_t> fd >= self.slots_len or self.slots[fd] == NULL:
+                self.accept(fd)
+                continue
+            link = <Link> self.slots[fd]
+            try:
+                if ready[i].writable and link.flags & BLOCKED:
+                    link.flags &= ~BLOCKED
+                    self.watch(link)
+                    self.enlist(link)
+                if ready[i].broken and (link.state == HELD or link.flags & MUTED):
+                    if imcore_broken(fd):  # nobody is left to read for, and the kernel would say so at every turn
+                        link.finish(None)
+                elif ready[i].readable or ready[i].broken:
+                    self.read(link)
+            except BaseException as error:
+                self.blame(link, error)
+        return 0
+
+    cdef int read(self, Link link) except -1:
+        cdef uint8_t *into = NULL
+        cdef size_t most
+        cdef ssize_t n
+        if link.state == HELD:
+            return link.mute(True)
+        most = link.aim(&into)
+        n = imcore_recv(link.io.fd, into, most)
+        if n > 0:
+            link.arrived(into, n)
+        elif n == 0:
+            link.finish(None)
+        elif n != -EAGAIN and n != -EINTR:
+            link.finish(os_error(-n))
+        return 0
+
+    cdef int accept(self, int listener) except -1:
+        cdef int fd, i
+        cdef object entry = self.listeners.get(listener)
+        cdef Link link
+        for i in range(ACCEPT_MOST):
+            if entry is None or self.listeners.get(listener) is not entry:  # closed earlier in this turn
+                return 0
+            fd = imcore_accept(listener)
+            if fd == -ECONNABORTED or fd == -EINTR:
+                continue
+            if fd == -EAGAIN:
+                return 0
+            if fd < 0:  # out of descriptors or of memory, most likely: asking again at once would only spin
+                poller_drop(self.poller, listener)
+                self.loop.call_later(PAUSE_MS / 1000, self._listen_again, listener)
+                return 0
+            try:
+                link = entry[1]()
+            except BaseException as error:
+                close(fd)
+                self.report(None, error)
+                continue
+            try:
+                link.adopt(fd)
+            except BaseException as error:
+                if link.io.fd != fd:
+                    close(fd)
+                self.report(link, error)
+        return 0
+
+    def _listen_again(self, listener: int) -> None:
+        if listener in self.listeners:
+            poller_set(self.poller, IMCORE_ADD, listener, True, False)
+
+    cdef int enlist(self, Link link) except -1:
+        cdef void *grown
+        cdef uint32_t cap
+        if link.flags & (DIRTY | BLOCKED) or link.state == UNBOUND:
+            return 0
+        if self.dirty_len == self.dirty_cap:
+            cap = max(self.dirty_cap * 2, <uint32_t> 64)
+            grown = PyMem_Realloc(self.dirty, cap * sizeof(void *))
+            if grown == NULL:
+                raise MemoryError
+            self.dirty = <void **> grown
+            grown = PyMem_Realloc(self.dirty_io, cap * sizeof(io_t *))
+            if grown == NULL:
+                raise MemoryError
+            self.dirty_io = <io_t **> grown
+            self.dirty_cap = cap
+        link.flags |= DIRTY
+        Py_INCREF(link)
+        self.dirty[self.dirty_len] = <void *> link
+        self.dirty_io[self.dirty_len] = &link.io
+        self.dirty_len += 1
+        return 0
+
+    cdef int wake(self) except -1:
+        if not self.in_turn and not self.flush_scheduled:
+            self.loop.call_soon(self.on_flush)
+            self.flush_scheduled = True
+        return 0
+
+    cdef int mark(self, Link link) except -1:
+        self.enlist(link)
+        return self.wake()
+
+    cdef int drain(self, Link link, size_t n) noexcept:
+        """Before a link that n more bytes would take over its window is judged slow, the kernel takes what it can."""
+        cdef int sent
+        while link.io.fd >= 0 and not link.flags & BLOCKED and link.io.output.bytes + n > self.window and link.io.output.bytes:
+            sent = imcore_send(link.io.fd, link.io.output)
+            if sent == -EAGAIN:
+                link.flags |= BLOCKED
+                self.watch(link)
+            if sent <= 0:  # what is broken, the flush will meet
+                return 0
+            self.bytes_out += sent
+            output_sent(link.io.output, sent)
+        return 0
+
+    cdef int spill(self) except -1:
+        """Hand out what the rooms gathered since the last link's bytes."""
+        cdef Room room
+        if self.open_rooms:
+            for room in self.open_rooms:
+                room.hand_out()
+            self.open_rooms.clear()
+        return 0
+
+    cdef int finish_turn(self) except -1:
+        cdef Link link
+        cdef list news
+        self.in_turn = True
+        try:
+            self.spill()
+            while self.news or self.dirty_len:
+                news, self.news = self.news, []
+                for link in news:
+                    link.flags &= ~TAKEN
+                    if link.state in (READING, HELD):
+                        try:
+                            link.on_taken()
+                        except BaseException as error:
+                            self.blame(link, error)
+                self.spill()
+                self.flush()
+        finally:
+            self.in_turn = False
+        if self.fatal is not None:
+            fatal, self.fatal = self.fatal, None
+            raise fatal
+        return 0
+
+    cdef int flush(self) except -1:
+        """Send for all that have something: the calls themselves without the interpreter's lock, and without touching
+        memory that another thread's garbage collection might touch."""
+        cdef uint32_t i, n = self.dirty_len
+        cdef io_t *io
+        cdef Link link
+        cdef void **dirty = self.dirty
+        cdef io_t **ios = self.dirty_io
+        with nogil:
+            for i in range(n):
+                io = ios[i]
+                if io.fd >= 0 and io.output != NULL and io.output.bytes:
+                    io.sent = imcore_send(io.fd, io.output)
+        self.dirty = NULL
+        self.dirty_io = NULL
+        self.dirty_len = self.dirty_cap = 0
+        for i in range(n):
+            link = <Link> dirty[i]
+            link.flags &= ~DIRTY
+            try:
+                link.sent_out()
+            except BaseException as error:
+                self.blame(link, error)
+            Py_DECREF(link)
+        if self.dirty == NULL:
+            self.dirty = dirty
+            self.dirty_io = ios
+            self.dirty_cap = n
+        else:  # a callback has sent more: its list stands
+            PyMem_Free(dirty)
+            PyMem_Free(ios)
+        return 0

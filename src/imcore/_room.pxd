@@ -1,0 +1,26 @@
+# The room's C interface: those who hear the same.
+
+from libc.stdint cimport uint32_t
+
+cdef class Room
+
+from ._codec cimport frame_t
+from ._hub cimport Hub
+from ._link cimport Link
+from ._output cimport chunk_t
+
+
+cdef class Room:
+    cdef readonly str name
+    cdef bytes route
+    cdef Hub hub
+    cdef void **members                 # links, borrowed: each leaves when it ends
+    cdef uint32_t members_len, members_cap
+    cdef chunk_t *open                  # this batch's messages, encoded once
+    cdef uint32_t open_count
+
+    # `whole`: the chunk that starts with this very frame and holds nothing else, to be shared; or NULL.
+    cdef int add(self, const frame_t *frame, chunk_t *whole) except -1
+    cdef int hand_out(self) except -1
+    cdef void drop_member(self, uint32_t place) noexcept    # then `emptied`
+    cdef void emptied(self) noexcept

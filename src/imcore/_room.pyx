@@ -1,0 +1,200 @@
+"""Rooms: links that hear the same. A message is encoded once, and every member's output points at it.
+
+What comes in one batch of bytes goes to the members as one piece. Messages are transient: for a member that can't keep
+up they are dropped and counted, and nobody else waits.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING
+from cpython.mem cimport PyMem_Free, PyMem_Realloc
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.stdint cimport uint8_t, uint16_t
+from libc.stdlib cimport realloc
+from libc.string cimport memcpy
+
+from ._codec cimport FRAME_MAX, HEADER, put_header
+from ._link cimport member_t
+from ._output cimport SMALL_CHUNK, chunk_drop, chunk_new, output_new, output_push, output_t
+
+from .errors import EncodeError
+
+cdef enum:
+    OPEN_MOST = 64 * 1024       # a batch is handed out when it has grown to this
+    BIG_FRAME = 16 * 1024       # from here on a relayed frame is not copied but shared
+    ROOMS_MOST = 0xFFFF         # of one link
+    T_MSG = 5
+    F_ROOM = 2
+
+
+cdef class Room:
+    """Links of one hub that hear the same. A message is encoded once for all of them.
+
+    name: at most 255 bytes of UTF-8; raises `EncodeError`.
+    """
+
+    def __cinit__(self, Hub hub not None, str name not None):
+        self.hub = hub
+        self.name = name
+        try:
+            self.route = name.encode()
+        except UnicodeEncodeError as error:
+            raise EncodeError(f"room: expected a name that UTF-8 can hold: {error}") from None
+        if not 0 < len(self.route) <= 255:
+            raise EncodeError(f"room: expected a name of 1 to 255 bytes, got {len(self.route)}")
+
+    def __dealloc__(self):
+        if self.open != NULL:
+            chunk_drop(self.open)
+        PyMem_Free(self.members)
+
+    def __len__(self) -> int:
+        return self.members_len
+
+    def join(self, Link link not None) -> bool:
+        """The link hears what comes from now on; False if it is in already, or over."""
+        cdef void *grown
+        if link.hub is not self.hub:
+            raise ValueError("join: expected a link of the room's own hub")
+        if not link.open or self.holds(link):
+            return False
+        if link.rooms_len == ROOMS_MOST:
+            raise ValueError(f"join: expected a link that is in fewer than {ROOMS_MOST} rooms")
+        self.hand_out()  # what came before is not for it
+        if self.members_len == self.members_cap:
+            grown = PyMem_Realloc(self.members, (<size_t> self.members_cap * 2 + 1) * sizeof(void *))
+            if grown == NULL:
+                raise MemoryError
+            self.members = <void **> grown
+            self.members_cap = self.members_cap * 2 + 1
+        grown = PyMem_Realloc(link.rooms, (<size_t> link.rooms_len + 1) * sizeof(member_t))
+        if grown == NULL:
+            raise MemoryError
+        link.rooms = <member_t *> grown
+        link.rooms[link.rooms_len].room = <void *> self
+        link.rooms[link.rooms_len].place = self.members_len
+        link.rooms_len += 1
+        Py_INCREF(self)
+        self.members[self.members_len] = <void *> link
+        self.members_len += 1
+        return True
+
+    def holds(self, Link link not None) -> bool:
+        """The link is in."""
+        cdef uint16_t i
+        for i in range(link.rooms_len):
+            if link.rooms[i].room == <void *> self:
+                return True
+        return False
+
+    def on_empty(self) -> None:
+        """The last member has left."""
+
+    def leave(self, Link link not None) -> bool:
+        """The link hears no more; False if it was not in."""
+        cdef uint16_t i
+        for i in range(link.rooms_len):
+            if link.rooms[i].room == <void *> self:
+                self.hand_out()  # what came before still is for it
+                self.drop_member(link.rooms[i].place)
+                link.rooms_len -= 1
+                link.rooms[i] = link.rooms[link.rooms_len]
+                Py_DECREF(self)
+                self.emptied()
+                return True
+        return False
+
+    def publish(self, body: bytes) -> None:
+        """Hand a transient message to every member. Raises `EncodeError`."""
+        cdef frame_t frame
+        cdef size_t most = FRAME_MAX - len(self.route)
+        if <size_t> len(body) > most:
+            raise EncodeError(f"body: expected at most {most} bytes beside the room's name, got {len(body)}")
+        frame.body = <const uint8_t *> PyBytes_AS_STRING(body)
+        frame.body_len = <uint32_t> len(body)
+        self.add(&frame, NULL)
+        self.hand_out()
+
+    cdef void drop_member(self, uint32_t place) noexcept:
+        cdef Link moved
+        cdef uint16_t i
+        self.members_len -= 1
+        if place != self.members_len:
+            self.members[place] = self.members[self.members_len]
+            moved = <Link> self.members[place]
+            for i in range(moved.rooms_len):
+                if moved.rooms[i].room == <void *> self:
+                    moved.rooms[i].place = place
+
+    cdef void emptied(self) noexcept:
+        if self.members_len == 0:
+            try:
+                self.on_empty()
+            except BaseException as error:
+                self.hub.report(None, error)
+
+    cdef int add(self, const frame_t *frame, chunk_t *whole) except -1:
+        cdef size_t route_len = len(self.route), size = HEADER + route_len + frame.body_len, cap
+        cdef chunk_t *chunk
+        cdef uint8_t *p
+        self.hub.relayed += 1
+        if whole != NULL and size >= BIG_FRAME:  # route and body lie where they must: only the header changes
+            self.hand_out()
+            whole.refs += 1
+            whole.sealed = 1
+            put_header(whole.data, T_MSG, F_ROOM, <uint8_t> route_len, <uint32_t> (size - HEADER), 0)
+            self.open = whole
+            self.open_count = 1
+            return self.hand_out()
+        if self.open != NULL and self.open.len + size > OPEN_MOST:
+            self.hand_out()
+        if self.open == NULL:
+            self.open = chunk_new(max(size, <size_t> SMALL_CHUNK))
+            if self.open == NULL:
+                raise MemoryError
+            self.hub.open_rooms.append(self)
+        elif self.open.len + size > self.open.cap:
+            cap = max(self.open.len + size, min(self.open.cap * 4, <size_t> OPEN_MOST))
+            chunk = <chunk_t *> realloc(self.open, sizeof(chunk_t) + cap)
+            if chunk == NULL:
+                raise MemoryError
+            chunk.cap = cap
+            self.open = chunk
+        p = self.open.data + self.open.len
+        put_header(p, T_MSG, F_ROOM, <uint8_t> route_len, <uint32_t> (size - HEADER), 0)
+        memcpy(p + HEADER, PyBytes_AS_STRING(self.route), route_len)
+        memcpy(p + HEADER + route_len, frame.body, frame.body_len)
+        self.open.len += size
+        self.open_count += 1
+        return 0
+
+    cdef int hand_out(self) except -1:
+        """Every member gets this batch, but for those that already have more waiting than the window allows. No Python
+        code runs meanwhile, so nobody comes or goes."""
+        cdef chunk_t *chunk = self.open
+        cdef uint32_t i, count = self.open_count
+        cdef size_t window = self.hub.window
+        cdef Link link
+        cdef output_t *out
+        if chunk == NULL:
+            return 0
+        self.open = NULL
+        self.open_count = 0
+        chunk.sealed = 1
+        try:
+            for i in range(self.members_len):
+                link = <Link> self.members[i]
+                out = link.io.output
+                if out == NULL:
+                    out = link.io.output = output_new()
+                elif out.bytes and out.bytes + chunk.len > window:
+                    self.hub.drain(link, chunk.len)
+                    if out.bytes and out.bytes + chunk.len > window:
+                        self.hub.dropped += count
+                        continue
+                if out == NULL or output_push(out, chunk, 0, chunk.len) < 0:
+                    raise MemoryError
+                chunk.refs += 1
+                self.hub.frames_out += count
+                self.hub.enlist(link)
+        finally:
+            chunk_drop(chunk)
+        return self.hub.wake()
