@@ -1,1 +1,66 @@
-"""The channel layer of instant messaging."""
+"""The channel layer of instant messaging: connects, keeps connected, and hands over every message once.
+
+Everything public is named here; what is reached through other modules may change without notice.
+"""
+
+from importlib.metadata import version
+
+from ._codec import Frame, FrameDecoder
+from ._wheel import TimerWheel
+from .bus.ports import Uplink
+from .client import Client, Gap, Message, Receipt, State
+from .config import Config
+from .errors import (
+    BadFrame,
+    BadHello,
+    ConfigError,
+    EncodeError,
+    EngineError,
+    FrameError,
+    ImcoreError,
+    LinkClosed,
+    LocalError,
+    OutboxFull,
+    Refused,
+    RemoteError,
+    TooLarge,
+    Unauthorized,
+    Unknown,
+    UnsupportedVersion,
+)
+from .node import Node
+from .service import Service
+
+__version__ = version("imcore")
+
+__all__ = [
+    "BadFrame",
+    "BadHello",
+    "Client",
+    "Config",
+    "ConfigError",
+    "EncodeError",
+    "EngineError",
+    "Frame",
+    "FrameDecoder",
+    "FrameError",
+    "Gap",
+    "ImcoreError",
+    "LinkClosed",
+    "LocalError",
+    "Message",
+    "Node",
+    "OutboxFull",
+    "Receipt",
+    "Refused",
+    "RemoteError",
+    "Service",
+    "State",
+    "TimerWheel",
+    "TooLarge",
+    "Unauthorized",
+    "Unknown",
+    "UnsupportedVersion",
+    "Uplink",
+    "__version__",
+]

@@ -1,0 +1,80 @@
+"""The command `imcore`: reads the arguments, runs one command, and makes of what went wrong one line and an exit code.
+
+0 = done, 1 = it failed, 2 = the arguments or the configuration are wrong. One file a command; none knows of another.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import NoReturn
+
+from ..errors import ConfigError, ImcoreError
+from . import chat, demo, listen, send, serve, token
+
+__all__ = ["main"]
+
+COMMANDS = (demo, serve, chat, send, listen, token)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors in one line, in the words of the other errors."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"imcore: {message}; see `{self.prog} --help`\n")
+
+    def _check_value(self, action: argparse.Action, value: str) -> None:
+        if action.dest == "command" and action.choices is not None and value not in action.choices:
+            near = difflib.get_close_matches(value, list(action.choices), 1)
+            hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(action.choices)}"
+            self.error(f"no command {value!r}: {hint}")
+        super()._check_value(action, value)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command in `argv` (without the program's name; by default the process's arguments); the exit code."""
+    args = _parser().parse_args(argv)
+    try:
+        code: int = args.run(args)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = 0  # whoever read our output has had enough
+    except ConfigError as error:
+        code = _failed(error, 2)
+    except (ImcoreError, OSError) as error:
+        code = _failed(error, 1)
+    except KeyboardInterrupt:
+        code = 130
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # else the interpreter would try once more on its way out, and complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
+
+
+def _failed(error: Exception, code: int) -> int:
+    text = " ".join(str(error).split())
+    print(f"imcore: {text or type(error).__name__}", file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="imcore",
+        description="The channel layer of instant messaging.",
+        epilog="`imcore COMMAND --help` tells of each command.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"imcore {version('imcore')}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        sub = commands.add_parser(
+            command.__name__.rpartition(".")[2], help=command.HELP, description=command.__doc__, allow_abbrev=False
+        )
+        command.add_arguments(sub)
+        sub.set_defaults(run=command.run)
+    return parser

@@ -1,0 +1,125 @@
+"""Show it: a node and its users in this process, on loopback, and real messages through three breaks.
+
+Links are cut, a user goes and comes back, the node stops and starts again. Exit code 0 only if no message was lost,
+doubled or reordered.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import tempfile
+import time
+from pathlib import Path
+
+import msgspec
+import uvloop
+from rich.console import Console
+from rich.table import Table
+
+from ..errors import ConfigError
+from .account import Verdict, percentile
+from .terminal import Failed
+from .trial import AT_BREAKS, Break, Trial
+
+__all__ = ["HELP", "Result", "add_arguments", "run"]
+
+HELP = "show it: real messages through breaks, in one process"
+
+
+class Result(msgspec.Struct, frozen=True):
+    """What the demo found."""
+
+    verdict: Verdict
+    users: int
+    seconds: float
+    """In all."""
+    p50_ms: float
+    """From `send` to the receiver's loop, of messages that met no break."""
+    p99_ms: float
+    longest_ms: float
+    """Of those that did."""
+    breaks: list[Break]
+
+    @property
+    def good(self) -> bool:
+        """Whether the demo shows what it says."""
+        return self.verdict.good
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("--messages", type=int, default=2000, metavar="N", help="how many in all, about (%(default)s)")
+    parser.add_argument("--users", type=int, default=8, metavar="N", help="how many, each with a client (%(default)s)")
+    parser.add_argument(
+        "--seconds", type=float, default=6.0, metavar="S", help="over which they are sent, breaks apart (%(default)s)"
+    )
+    parser.add_argument("--json", action="store_true", help="the result as JSON on standard output")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run it and show what became of the messages."""
+    if args.users < 2 or args.messages < 2 * AT_BREAKS * args.users or not 0 <= args.seconds < math.inf:
+        raise ConfigError(
+            f"expected --users from 2, --messages from {2 * AT_BREAKS} for each user, and --seconds from 0"
+        )
+    console = Console(stderr=True, highlight=False)
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="imcore-demo-") as folder:
+        trial = Trial(Path(folder), users=args.users, messages=args.messages, seconds=args.seconds, tell=console.print)
+        try:
+            uvloop.run(trial.run())
+        except TimeoutError:
+            raise Failed("somebody did not get back after a break in time") from None
+    smooth, broken = trial.account.latencies((each.start, each.end) for each in trial.breaks)
+    result = Result(
+        trial.account.verdict(),
+        args.users,
+        round(time.monotonic() - began, 1),
+        _ms(percentile(smooth, 0.5)),
+        _ms(percentile(smooth, 0.99)),
+        _ms(broken[-1]) if broken else 0.0,
+        trial.breaks,
+    )
+    return show(result, as_json=args.json)
+
+
+def show(result: Result, *, as_json: bool) -> int:
+    """Print it; the exit code."""
+    if as_json:
+        print(msgspec.json.encode({"good": result.good, **msgspec.to_builtins(result)}).decode())
+    else:
+        Console(highlight=False).print(_table(result))
+    return 0 if result.good else 1
+
+
+def _table(result: Result) -> Table:
+    table = Table(title=f"imcore demo: {result.users} users, {result.seconds:g} s", show_header=False)
+    table.add_column("what")
+    table.add_column("how many", justify="right")
+    verdict = result.verdict
+    rows: list[tuple[str, object]] = [
+        ("messages sent", verdict.sent),
+        ("confirmed as durable", verdict.confirmed),
+        ("received", verdict.received),
+    ]
+    for name, count in (
+        ("lost", verdict.lost),
+        ("doubled", verdict.doubled),
+        ("reordered", verdict.reordered),
+        ("foreign", verdict.foreign),
+    ):
+        rows.append((name, f"[bold {'red' if count else 'green'}]{count}[/]"))
+    rows += [
+        ("p50, without a break", f"{result.p50_ms:g} ms"),
+        ("p99, without a break", f"{result.p99_ms:g} ms"),
+        ("longest, through a break", f"{result.longest_ms:g} ms"),
+        ("breaks survived", len(result.breaks)),
+    ]
+    for what, value in rows:
+        table.add_row(what, str(value))
+    return table
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 2)

@@ -1,0 +1,73 @@
+"""Serve a node with the built-in chat service, until SIGINT or SIGTERM; then drain, and leave.
+
+Without a file: every role there is, anonymous, on 127.0.0.1:8080, with its data in the folder `data`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import resource
+import signal
+import sys
+
+import msgspec
+import uvloop
+
+from .. import chat_service, config
+from ..node import Node
+
+__all__ = ["HELP", "add_arguments", "run"]
+
+HELP = "serve a node"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("--config", metavar="FILE", help="TOML file (docs/configuration.md)")
+    parser.add_argument(
+        "--listen",
+        action="append",
+        metavar="HOST:PORT",
+        help="where to listen, instead of what the file says; repeatable",
+    )
+    parser.add_argument(
+        "--anonymous", action="store_true", help="a token is the user's name, for trials; on loopback addresses only"
+    )
+    parser.add_argument("--data", metavar="DIR", help="folder of the embedded engine, instead of what the file says")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    settings = config.load(args.config) if args.config is not None else config.Config()
+    if args.anonymous:
+        settings = msgspec.structs.replace(settings, auth=config.Auth(mode="anonymous"))
+    node = Node(settings, listen=args.listen, data=args.data)
+    if "service" in settings.node.roles:
+        chat_service.register(node.service)
+    if settings.auth.mode == "anonymous":
+        print("imcore: anonymous: whoever can connect is who they say they are", file=sys.stderr)
+    _allow_many_links()
+    uvloop.run(_serve(node))
+    return 0
+
+
+async def _serve(node: Node) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, node.stop)
+    async with node:
+        for address in node.addresses:
+            print(f"listening on {address}", flush=True)
+        await node.serve_forever()
+
+
+def _allow_many_links() -> None:
+    """As many open files as this user may have: each link is one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (ValueError, OSError):  # macOS says "unlimited" and takes at most OPEN_MAX
+        resource.setrlimit(resource.RLIMIT_NOFILE, (10240, hard))
