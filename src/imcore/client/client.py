@@ -124,6 +124,7 @@ class Client:
                 await asyncio.wait([self._runner])
                 if kind is None:  # the block is done with the message that it got last
                     self._downlink.take()
+                    self._remember()
                 self._closed = True
                 self._acknowledge()
                 link = self._link
@@ -202,6 +203,7 @@ class Client:
         if self._iterating:
             raise LocalError("expected one loop over a client at a time")
         self._downlink.take()
+        self._remember()
         self._acknowledge_soon()
         self._iterating = True
         try:
@@ -364,7 +366,7 @@ class Client:
         """At the end of this turn if the application has nothing else to do, or has taken a lot; else a little
         later."""
         downlink = self._downlink
-        if (self._link is None or not downlink.due) and self._state_file is None:
+        if self._link is None or not downlink.due:
             return
         soon = downlink.empty or downlink.unacknowledged >= ACK_COUNT
         if self._ack_handle is not None:
@@ -381,6 +383,13 @@ class Client:
         if self._ack_handle is not None:
             self._ack_handle.cancel()
             self._ack_handle = None
+        due = self._downlink.due
+        if self._link is not None and due:
+            self._link.send(ACK, due)
+            self._downlink.acknowledged(due)
+
+    def _remember(self) -> None:
+        """What is taken is in the file before anything else happens: a process that is killed does not see it again."""
         resume = self._downlink.resume
         if self._state_file is not None and resume is not None:
             try:
@@ -388,11 +397,6 @@ class Client:
             except ConfigError as error:
                 self._finish(error)
                 self._runner.cancel()
-                return
-        due = self._downlink.due
-        if self._link is not None and due:
-            self._link.send(ACK, due)
-            self._downlink.acknowledged(due)
 
     def _finish(self, why: ImcoreError | None) -> None:
         """Nothing will come or go any more. why: None = the application closed the client."""
