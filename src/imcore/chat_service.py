@@ -15,6 +15,7 @@ from .service import Service
 __all__ = ["ROUTE", "register"]
 
 ROUTE = "chat"
+EXPECTED = 'chat expects a JSON object {"to": "<user>", "text": "<text>"}'
 
 
 class Said(msgspec.Struct, forbid_unknown_fields=True):
@@ -35,17 +36,20 @@ _decode = msgspec.json.Decoder(Said).decode
 _encode = msgspec.json.Encoder().encode
 
 
-def check(message: Uplink) -> str | None:
-    """None, or what was expected and what came."""
-    try:
-        _decode(message.body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return f'chat expects a JSON object {{"to": "<user>", "text": "<text>"}}; got {_shown(message.body)}: {error}'
-    return None
-
-
 def register(service: Service) -> None:
     """Handle the route `chat`. Raises `ConfigError` if it has a handler already."""
+
+    def check(message: Uplink) -> str | None:
+        try:
+            said = _decode(message.body)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return f"{EXPECTED}; got {_shown(message.body)}: {error}"
+        # Only what is near the limit is worth the look: what goes down is longer than what came up by the name at most.
+        if len(message.body) + len(message.user) * 6 + 16 > service.max_frame:
+            size = len(_encode(Heard(message.user, said.text))) + len(ROUTE)
+            if size > service.max_frame:
+                return f"{EXPECTED} of at most {service.max_frame} bytes on the way down; got {size}"
+        return None
 
     @service.on(ROUTE, check=check)
     async def chat(message: Uplink) -> None:

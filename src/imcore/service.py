@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from .bus.ports import Bus, Check, Uplink
-from .errors import ConfigError
+from .errors import ConfigError, EncodeError
 
 __all__ = ["Handler", "Service"]
 
@@ -41,12 +41,21 @@ class Service:
 
     At most `parallel` handlers run at once; the rest wait. A message is tried `max_tries` times, with `retry_s` seconds
     before the second try and twice as long before each one after that, while what the same device sent later waits.
-    At `close` handlers have `grace_s` seconds to return; what they leave comes again at the next start.
+    At `close` handlers have `grace_s` seconds to return; what they leave comes again at the next start. Route and body
+    that go down take `max_frame` bytes together at most, as the gateways and clients allow.
     """
 
     def __init__(
-        self, bus: Bus, *, parallel: int = 1024, max_tries: int = 5, retry_s: float = 0.5, grace_s: float = 5.0
+        self,
+        bus: Bus,
+        *,
+        parallel: int = 1024,
+        max_tries: int = 5,
+        retry_s: float = 0.5,
+        grace_s: float = 5.0,
+        max_frame: int = 65_536,
     ) -> None:
+        self.max_frame = max_frame
         self._bus = bus
         self._parallel = parallel
         self._max_tries = max_tries
@@ -87,8 +96,19 @@ class Service:
         """Append to the user's inbox and wake the user's devices; returns the sequence number once it is durable.
 
         A key that was given before for this user appends nothing and returns the number that it was given at first.
-        `message.key` is remembered for as long as its message may come again. Raises `EngineError`.
+        `message.key` is remembered for as long as its message may come again. Raises `EngineError`, and `EncodeError`
+        for what no frame could carry.
         """
+        if not isinstance(body, bytes):
+            raise EncodeError(f"push expects a body of bytes, got {type(body).__name__}; encode it first")
+        if not isinstance(key, str | None):
+            raise EncodeError(f"push expects a key of str or None, got {type(key).__name__}")
+        size = len(route.encode())
+        if size > 255 or size + len(body) > self.max_frame:
+            raise EncodeError(
+                f"push expects a route of at most 255 bytes, and at most {self.max_frame} bytes with its body, "
+                f"got {size} and {size + len(body)}"
+            )
         return await self._bus.inbox.append(user, route, body, key)
 
     async def broadcast(self, room: str, body: bytes) -> None:

@@ -18,7 +18,7 @@ from ...messages import Refusal
 from .core import Core
 from .fold import Fold
 from .inbox import EmbeddedInbox
-from .journal import Batch, Journal, now_ms
+from .journal import Down, Journal, Up, now_ms
 from .push import LocalPush
 from .queue import RETRY_MS, EmbeddedQueue
 from .recover import Recovered, dirty, recover
@@ -40,8 +40,8 @@ class EmbeddedBus:
     """The engine (see `ports.Bus`). `data` is its folder, which one process owns at a time.
 
     Limits of an inbox: `inbox_count` messages, `inbox_size` bytes, `inbox_age_s` seconds; a device unseen for
-    `device_ttl_s` seconds holds nothing back. `backlog` messages wait for their service at most, then the queue
-    refuses. `counters` counts what happened since the start.
+    `device_ttl_s` seconds holds nothing back. `backlog` messages of `backlog_size` bytes wait for their service at
+    most, then the queue refuses. `counters` counts what happened since the start.
     """
 
     queue: EmbeddedQueue
@@ -58,11 +58,12 @@ class EmbeddedBus:
         inbox_size: int = 64 << 20,
         inbox_age_s: float = 30 * 86_400,
         device_ttl_s: float = 30 * 86_400,
-        backlog: int = 100_000,
+        backlog: int = 250_000,
+        backlog_size: int = 256 << 20,
     ) -> None:
         self._store = Store(data, node)
         self._limits = Limits(inbox_count, inbox_size, int(inbox_age_s * 1000), int(device_ttl_s * 1000))
-        self._backlog = backlog
+        self._backlog = backlog, backlog_size
         self._core: Core | None = None
         self._tick: asyncio.TimerHandle | None = None
         self._ticks = 0
@@ -93,7 +94,7 @@ class EmbeddedBus:
         fold.dirty, fold.stored, fold.gone = dirty(left.users), left.stored, left.gone
         fold.oldest, fold.last = left.oldest, left.last
         core = self._core = Core(loop, left.users, self._limits, journal, fold, Reader(reading, loop))
-        self.queue = EmbeddedQueue(core, left.unsettled, self._backlog)
+        self.queue = EmbeddedQueue(core, left.unsettled, *self._backlog)
         open_keys = cast(dict[str, object], left.unsettled)
         self.inbox = EmbeddedInbox(core, self._store.epoch, open_keys, self.routes.connected, self.push.wake)
         for user in left.users.values():
@@ -112,6 +113,7 @@ class EmbeddedBus:
         if self._aging is not None:
             self._aging.cancel()
             await asyncio.wait([self._aging])
+        core.journal.crowded = lambda: False
         await core.journal.quiet()
         await core.reader.close()
         core.abandon()
@@ -131,18 +133,18 @@ class EmbeddedBus:
                 raise self._store.unreadable(error) from error
             raise
 
-    def _landed(self, batch: Batch) -> None:
+    def _landed(self, up: Up, down: Down) -> None:
         core = self._started
         core.fold.last = core.journal.last
-        self.inbox.landed(batch)
-        self.queue.landed(batch)
+        self.inbox.landed(down)
+        self.queue.landed(up)
         if core.fold.due:
             core.journal.soon()
 
-    def _failed(self, batches: Sequence[Batch], error: Exception) -> None:
+    def _failed(self, ups: Sequence[Up], downs: Sequence[Down], error: Exception) -> None:
         text = f"the disk did not take it: {error}"
-        self.inbox.failed(batches, EngineError(text))
-        self.queue.failed(batches, Refusal("overloaded", text, RETRY_MS))
+        self.inbox.failed(downs, EngineError(text))
+        self.queue.failed(ups, Refusal("overloaded", text, RETRY_MS))
 
     def _ticked(self) -> None:
         core = self._started

@@ -55,6 +55,11 @@ class Core:
 
     def load(self, name: str, then: Loaded) -> None:
         """Bring a user into memory; those who ask in one turn are brought by one trip. `then` are called in order."""
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            then(EngineError(f"user {name!r}: expected text that UTF-8 can carry: {error.reason}"))
+            return
         waiting = self._wanted.get(name)
         if waiting is not None:
             waiting.append(then)

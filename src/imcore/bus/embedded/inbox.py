@@ -15,7 +15,7 @@ from ...errors import EngineError
 from ...messages import Resume
 from ..ports import Opening, Stored, Wake
 from .core import Core
-from .journal import BATCH, Batch, now_ms
+from .journal import DOWN, Down, now_ms
 from .users import Device, User
 
 __all__ = ["EmbeddedInbox"]
@@ -86,18 +86,18 @@ class EmbeddedInbox:
                 return known
             coming = self._keys.get((user, key))
             if coming is not None:
-                journal.batch.followers.append((future, coming))
+                journal.down.followers.append((future, coming))
                 journal.soon()
                 return await future
         seq = state.assigned = state.assigned + 1
         if key is not None:
             self._keys[user, key] = seq
-        batch = journal.batch
-        batch.appended.append(Wake(user, seq, route, body))
-        batch.keys.append(key)
-        batch.owners.append(state)
-        batch.futures.append(future)
-        if len(batch.appended) >= BATCH:
+        down = journal.down
+        down.appended.append(Wake(user, seq, route, body))
+        down.keys.append(key)
+        down.owners.append(state)
+        down.futures.append(future)
+        if len(down.appended) >= DOWN:
             journal.full()
         journal.soon()
         return await future
@@ -134,11 +134,11 @@ class EmbeddedInbox:
                 user, lambda user: None if isinstance(user, EngineError) else self._taken(user, device, seq)
             )
 
-    def landed(self, batch: Batch) -> None:
+    def landed(self, down: Down) -> None:
         """The batch is durable: its messages count, wake-ups go out, and who waited goes on."""
         counters, limits, touch, open_keys = self._core.counters, self._core.limits, self._core.touch, self._open_keys
-        appended = batch.appended
-        for wake, key, user in zip(appended, batch.keys, batch.owners, strict=True):
+        appended = down.appended
+        for wake, key, user in zip(appended, down.keys, down.owners, strict=True):
             user.append(wake, key, open_keys)
             touch(user)
             if user.size > limits.size or wake.seq - user.first >= limits.count:
@@ -148,21 +148,21 @@ class EmbeddedInbox:
         if appended:
             counters["appended"] += len(appended)
             self._wake(appended)
-        for future, wake in zip(batch.futures, appended, strict=True):
+        for future, wake in zip(down.futures, appended, strict=True):
             if not future.done():
                 future.set_result(wake.seq)
-        for future, seq in batch.followers:
+        for future, seq in down.followers:
             if not future.done():
                 future.set_result(seq)
 
-    def failed(self, batches: Sequence[Batch], error: EngineError) -> None:
+    def failed(self, downs: Sequence[Down], error: EngineError) -> None:
         """Nothing of these is durable, and their numbers are free again."""
         self._keys.clear()
-        for batch in batches:
-            for user in batch.owners:
+        for down in downs:
+            for user in down.owners:
                 user.assigned = user.head
-        for batch in batches:
-            for future in [*batch.futures, *(future for future, _ in batch.followers)]:
+        for down in downs:
+            for future in [*down.futures, *(future for future, _ in down.followers)]:
                 if not future.done():
                     future.set_exception(error)
 

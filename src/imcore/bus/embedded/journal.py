@@ -23,10 +23,12 @@ from .fold import Step
 from .store import Statement, Writer
 from .users import Device, User
 
-__all__ = ["Batch", "Journal", "Records", "decode", "now_ms"]
+__all__ = ["DOWN", "UP", "Down", "Journal", "Records", "Up", "decode", "now_ms"]
 
-BATCH = 1024
-"""Messages in a batch at most: what the loop does at once when it is durable, some milliseconds' worth."""
+UP = 512
+"""Messages from devices in a batch at most: what the loop does at once when it is durable, some milliseconds."""
+DOWN = 1024
+"""Messages for inboxes in a batch at most: more than `UP`, so that what was accepted is finished before more is."""
 LAZY_S = 0.5
 """How long what nobody waits for (settled, taken) may wait for a batch that has to be written anyway."""
 JOURNAL = "INSERT INTO journal VALUES (?, ?)"
@@ -63,15 +65,23 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-class Batch:
-    """What becomes durable together. Parallel lists, because a list costs less than an object for each message."""
+class Up:
+    """The queue's part of a batch. Lists, because they cost less than an object for each message."""
 
-    __slots__ = ("answers", "appended", "followers", "futures", "keys", "owners", "puts", "withdrawn")
+    __slots__ = ("answers", "puts", "withdrawn")
 
     def __init__(self) -> None:
         self.answers: list[tuple[Sink, int, Device]] = []
         self.puts: list[Uplink] = []
         self.withdrawn: list[tuple[str, str, int]] = []
+
+
+class Down:
+    """The inbox's part of a batch."""
+
+    __slots__ = ("appended", "followers", "futures", "keys", "owners")
+
+    def __init__(self) -> None:
         self.appended: list[Wake] = []
         self.keys: list[str | None] = []
         self.owners: list[User] = []
@@ -86,11 +96,12 @@ class Journal:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        landed: Callable[[Batch], None],
-        failed: Callable[[Sequence[Batch], Exception], None],
+        landed: Callable[[Up, Down], None],
+        failed: Callable[[Sequence[Up], Sequence[Down], Exception], None],
     ) -> None:
-        self.batch = Batch()
-        """The batch that gathers now."""
+        self.up = Up()
+        """What gathers now."""
+        self.down = Down()
         self.settled: list[int] = []
         self.marks: dict[Device, None] = {}
         self.extra: list[Statement] = []
@@ -103,20 +114,26 @@ class Journal:
         """The next entry's number."""
         self.size = 0
         """Bytes written in this life."""
+        self.crowded: Callable[[], bool] = lambda: False
+        """Whether so many messages wait for their service that no more are taken than it settles."""
         self.writer: Writer | None = None
         self.broken: str | None = None
         """Why the last batch could not be written."""
         self._loop = loop
         self._landed = landed
         self._failed = failed
-        self._waiting: deque[Batch] = deque()
-        self._away: tuple[Batch, list[int], dict[Device, None], list[Statement], Step | None] | None = None
+        self._ups: deque[Up] = deque()
+        self._downs: deque[Down] = deque()
+        self._away: tuple[Up, Down, list[int], dict[Device, None], list[Statement], Step | None] | None = None
         self._called = False
+        self._held = 0
+        self._held_since = 0.0
+        self._credit = 0
         self._lazy: asyncio.TimerHandle | None = None
         self._quiet: list[asyncio.Future[None]] = []
 
     def soon(self) -> None:
-        """Something in `batch` waits for the disk: write at the end of this turn, or when the writer is free."""
+        """Something that was gathered waits for the disk: write at the end of this turn, or when the writer is free."""
         if not self._called:
             self._called = True
             if self._away is None:
@@ -127,10 +144,23 @@ class Journal:
         if self._lazy is None and not self._called:
             self._lazy = self._loop.call_later(LAZY_S, self.soon)
 
+    def settle(self, entry: int) -> None:
+        """The message of this entry leaves the queue."""
+        self.settled.append(entry)
+        self._credit += 1
+        if self._held and self._credit >= self._held:
+            self.soon()
+        else:
+            self.lazily()
+
     def full(self) -> None:
-        """`batch` is large enough: begin another."""
-        self._waiting.append(self.batch)
-        self.batch = Batch()
+        """What was gathered may be large enough: begin another."""
+        if len(self.up.answers) >= UP:
+            self._ups.append(self.up)
+            self.up = Up()
+        if len(self.down.appended) >= DOWN:
+            self._downs.append(self.down)
+            self.down = Down()
 
     async def quiet(self) -> None:
         """Write everything, and return when it was written or refused."""
@@ -142,14 +172,14 @@ class Journal:
     def done(self, error: Exception | None) -> None:
         """The writer has finished what it was handed."""
         assert self._away is not None
-        batch, settled, marks, extra, step = self._away
+        up, down, settled, marks, extra, step = self._away
         self._away = None
         called = self._called
         if error is None:
             self.broken = None
             if step is not None:
                 step.landed()
-            self._landed(batch)
+            self._landed(up, down)
         else:
             if self.broken is None:
                 log.error("the disk refused a batch, nothing in it was confirmed: %s", error)
@@ -160,10 +190,11 @@ class Journal:
             self.extra[:0] = extra
             for device in marks:
                 self.marks[device] = None
-            refused = [batch, *self._waiting, self.batch]
-            self._waiting.clear()
-            self.batch = Batch()
-            self._failed(refused, error)
+            ups, downs = [up, *self._ups, self.up], [down, *self._downs, self.down]
+            self._ups.clear()
+            self._downs.clear()
+            self.up, self.down = Up(), Down()
+            self._failed(ups, downs, error)
             self.lazily()
         if called:  # behind those whom this batch has woken: what they do next goes along
             self._loop.call_soon(self._submit)
@@ -174,41 +205,68 @@ class Journal:
         assert self.writer is not None
         if self._away is not None:
             return
-        self._called = False
         if self._lazy is not None:
             self._lazy.cancel()
             self._lazy = None
-        if self._waiting:
-            batch = self._waiting.popleft()
-            self._called = True
+        up = self._next_up()
+        if self._downs:
+            down = self._downs.popleft()
         else:
-            batch, self.batch = self.batch, Batch()
+            down, self.down = self.down, Down()
+        self._called = bool(
+            self._downs or self.down.futures or self.down.followers
+            or (not self._held and (self._ups or self.up.answers))
+        )  # fmt: skip
+        if self._held:
+            self.lazily()
         settled, self.settled = self.settled, []
         marks, self.marks = self.marks, {}
         extra, self.extra = self.extra, []
         step = self.steps()  # before the row: it covers what is durable by now
+        self._away = up, down, settled, marks, extra, step
         statements: list[Statement] = []
-        if batch.puts or batch.appended or batch.withdrawn or settled or marks:
-            statements.append((JOURNAL, self._row(batch, settled, marks)))
+        if up.puts or down.appended or up.withdrawn or settled or marks:
+            try:
+                statements.append((JOURNAL, self._row(up, down, settled, marks)))
+            except Exception as error:  # text that is no Unicode, say: refuse it as the disk would have
+                self._loop.call_soon(self.done, error)
+                return
         statements += extra
         if step is not None:
             statements += step.statements
-        self._away = batch, settled, marks, extra, step
         if statements:
             self.writer.write(statements)
         else:  # only repeats: what they repeat is durable by now
             self.done(None)
 
-    def _row(self, batch: Batch, settled: list[int], marks: Iterable[Device]) -> tuple[Any, ...]:
-        for entry, message in enumerate(batch.puts, self.entry):
+    def _next_up(self) -> Up:
+        """What comes from devices, unless that has to wait until the service has caught up.
+
+        A service that settles nothing must not stop those that do, so something is taken every second.
+        """
+        waiting = len(self._ups[0].puts if self._ups else self.up.puts)
+        now = self._loop.time()
+        if waiting and self._credit < waiting and self.crowded() and (not self._held or now - self._held_since < 1.0):
+            if not self._held:
+                self._held_since = now
+            self._held = waiting
+            return Up()
+        self._held = self._credit = 0
+        if self._ups:
+            return self._ups.popleft()
+        up, self.up = self.up, Up()
+        return up
+
+    def _row(self, up: Up, down: Down, settled: list[int], marks: Iterable[Device]) -> tuple[Any, ...]:
+        for entry, message in enumerate(up.puts, self.entry):
             message.entry = entry
-        self.entry += len(batch.puts)
+        self.entry += len(up.puts)
         records = Records(
             [(device.user.name, device.name, device.taken, device.seen_ms) for device in marks],
-            batch.puts,
-            batch.withdrawn,
-            batch.appended,
-            batch.keys,
+            up.puts,
+            up.withdrawn,
+            down.appended,
+            down.keys,
             settled,
         )
         row = _encoder.encode(records)

@@ -15,12 +15,14 @@ from ...errors import EngineError
 from ...messages import Refusal
 from ..ports import Check, Sink, Uplink
 from .core import Core
-from .journal import BATCH, Batch, now_ms
+from .journal import UP, Up, now_ms
 from .users import Device, User
 
 __all__ = ["EmbeddedQueue"]
 
 RETRY_MS = 1000
+CROWD = 8192
+"""From so many unsettled messages on, no more are taken than are settled: devices wait, rather than be refused."""
 
 log = logging.getLogger("imcore.bus")
 
@@ -28,7 +30,7 @@ log = logging.getLogger("imcore.bus")
 class EmbeddedQueue:
     """Follows `ports.UplinkQueue`."""
 
-    def __init__(self, core: Core, unsettled: dict[str, Uplink], backlog: int) -> None:
+    def __init__(self, core: Core, unsettled: dict[str, Uplink], backlog: int, backlog_size: int) -> None:
         self.unsettled = unsettled
         """By key, oldest first."""
         self._core = core
@@ -36,9 +38,12 @@ class EmbeddedQueue:
         self._users = core.users
         self._counters = core.counters
         self._backlog = backlog
-        self._coming = 0
+        self._backlog_size = backlog_size
+        self._count = len(unsettled)
+        self._size = sum(len(message.body) for message in unsettled.values())
         self._routes: Mapping[str, Check | None] = {}
         self._take: Callable[[Sequence[Uplink]], None] | None = None
+        self._journal.crowded = lambda: len(unsettled) > CROWD
         self._parked: dict[str, list[tuple[Uplink, Sink, bool]]] = {}
 
     def put(self, message: Uplink, sink: Sink) -> None:
@@ -83,10 +88,10 @@ class EmbeddedQueue:
                 )
             )
 
-    def landed(self, batch: Batch) -> None:
+    def landed(self, up: Up) -> None:
         """The batch is durable: answer, and hand over."""
         touch = self._core.touch
-        for sink, id, device in batch.answers:
+        for sink, id, device in up.answers:
             if id > device.accepted:
                 device.accepted = id
                 touch(device.user)
@@ -94,25 +99,25 @@ class EmbeddedQueue:
                 sink.answered(id, None)
             except Exception:
                 log.exception("a link failed on the answer to message %d", id)
-        self._counters["withdrawn"] += len(batch.withdrawn)
-        puts = batch.puts
+        self._counters["withdrawn"] += len(up.withdrawn)
+        puts = up.puts
         if puts:
             self._counters["accepted"] += len(puts)
-            self._coming -= len(puts)
             unsettled = self.unsettled
             for message in puts:
                 unsettled[message.key] = message
             if self._take is not None:
                 self._take(puts)
 
-    def failed(self, batches: Sequence[Batch], refusal: Refusal) -> None:
+    def failed(self, ups: Sequence[Up], refusal: Refusal) -> None:
         """Nothing of these is durable."""
-        for batch in batches:
-            self._coming -= len(batch.puts)
-            for _, _, device in batch.answers:
+        for up in ups:
+            self._count -= len(up.puts)
+            self._size -= sum(len(message.body) for message in up.puts)
+            for _, _, device in up.answers:
                 device.pending = device.accepted
-        for batch in batches:
-            for sink, id, _ in batch.answers:
+        for up in ups:
+            for sink, id, _ in up.answers:
                 self._refuse(sink, id, refusal)
 
     def _put(self, user: User, message: Uplink, sink: Sink) -> bool:
@@ -133,15 +138,16 @@ class EmbeddedQueue:
         if self._core.closing:
             self._refuse(sink, id, Refusal("draining", "the node is closing; another one will take it", RETRY_MS))
             return False
-        if len(self.unsettled) + self._coming >= self._backlog:
-            text = f"{self._backlog} messages wait for their service; the queue takes no more"
+        if self._count >= self._backlog or self._size >= self._backlog_size:
+            text = f"{self._count} messages of {self._size} bytes wait for their service; the queue takes no more"
             self._refuse(sink, id, Refusal("overloaded", text, RETRY_MS))
             return False
         device.pending = id
-        self._coming += 1
-        batch = self._journal.batch
-        batch.puts.append(message)
-        self._answer(batch, sink, id, device)
+        self._count += 1
+        self._size += len(message.body)
+        up = self._journal.up
+        up.puts.append(message)
+        self._answer(up, sink, id, device)
         return True
 
     def _withdraw(self, user: User, message: Uplink, sink: Sink) -> bool:
@@ -154,14 +160,14 @@ class EmbeddedQueue:
             self._refuse(sink, id, Refusal("draining", "the node is closing; another one will take it", RETRY_MS))
             return False
         device.pending = id
-        batch = self._journal.batch
-        batch.withdrawn.append((message.user, message.device, id))
-        self._answer(batch, sink, id, device)
+        up = self._journal.up
+        up.withdrawn.append((message.user, message.device, id))
+        self._answer(up, sink, id, device)
         return True
 
-    def _answer(self, batch: Batch, sink: Sink, id: int, device: Device) -> None:
-        batch.answers.append((sink, id, device))
-        if len(batch.answers) >= BATCH:
+    def _answer(self, up: Up, sink: Sink, id: int, device: Device) -> None:
+        up.answers.append((sink, id, device))
+        if len(up.answers) >= UP:
             self._journal.full()
         self._journal.soon()
 
@@ -170,7 +176,7 @@ class EmbeddedQueue:
         if device.pending == device.accepted:
             sink.answered(id, None)
         else:  # behind what is still on its way, perhaps the very message that this one repeats
-            self._answer(self._journal.batch, sink, id, device)
+            self._answer(self._journal.up, sink, id, device)
 
     def _refuse(self, sink: Sink, id: int, refusal: Refusal) -> None:
         self._counters["refused"] += 1
@@ -204,9 +210,10 @@ class EmbeddedQueue:
     def _leave(self, message: Uplink) -> bool:
         if self.unsettled.pop(message.key, None) is None:
             return False
-        self._journal.settled.append(message.entry)
+        self._count -= 1
+        self._size -= len(message.body)
         fold = self._core.fold
         if message.entry in fold.stored:
             fold.gone.append(message.entry)
-        self._journal.lazily()
+        self._journal.settle(message.entry)
         return True
