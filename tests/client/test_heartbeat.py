@@ -1,0 +1,87 @@
+"""Heartbeats keep within the gateway's bounds, and patience follows the measured round trip."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imcore.client.backoff import FIRST_S, LIVED_S, MOST_S, Backoff
+from imcore.client.heartbeat import PATIENCE_S, Heartbeat, unsent
+
+
+@given(st.integers(1, 65535), st.integers(0, 65535), st.floats(0, 60))
+def test_pings_keep_within_the_bounds_and_announce_the_next_sign_of_life(least: int, more: int, rtt: float) -> None:
+    most = min(least + more, 65535)
+    beat = Heartbeat(least, most, rtt)
+    token, body = beat.ping(100.0)
+    assert beat.pong(token, 100.0 + rtt)
+    pause = beat.pause()
+    assert 0.8 * least <= pause <= most
+    announced = int.from_bytes(body)
+    assert announced >= min(pause, 65535)
+    assert announced == 65535 or announced >= min(pause + PATIENCE_S - 1, 65535)
+
+
+def test_patience_follows_the_round_trip() -> None:
+    beat = Heartbeat(30, 600, 0.01)
+    assert beat.patience == PATIENCE_S
+    now = 0.0
+    for _ in range(30):
+        token, _ = beat.ping(now)
+        now += 4.0
+        assert beat.pong(token, now)
+    assert beat.rtt == pytest.approx(4.0, rel=0.01)
+    assert beat.patience == pytest.approx(20.0, rel=0.01)
+
+
+def test_only_the_last_ping_is_answered_and_once() -> None:
+    beat = Heartbeat(30, 600, 0.1)
+    old, _ = beat.ping(0.0)
+    new, _ = beat.ping(1.0)
+    assert not beat.pong(old, 1.1)
+    assert beat.waiting
+    assert beat.pong(new, 1.1)
+    assert not beat.pong(new, 1.2)
+
+
+def test_a_push_is_lost_when_the_head_is_ahead_twice_and_nothing_came_between() -> None:
+    beat = Heartbeat(30, 600, 0.1)
+    assert not beat.doubt(5)
+    assert not beat.doubt(6)
+    assert beat.doubt(6)
+    beat.trust()
+    assert not beat.doubt(6)
+
+
+def test_the_kernel_tells_what_is_on_its_way() -> None:
+    left, right = socket.socketpair()
+    with left, right:
+        assert unsent(left.fileno()) == 0
+        left.send(bytes(1000))
+        if unsent(left.fileno()):  # where it can be asked
+            right.recv(1000)
+            assert unsent(left.fileno()) == 0
+    assert unsent(-1) == 0
+
+
+def test_back_off_is_jittered_from_the_first_retry_doubles_and_ends_at_its_most() -> None:
+    waits = [Backoff().next() for _ in range(200)]
+    assert 0 <= min(waits) < FIRST_S / 4
+    assert FIRST_S * 3 / 4 < max(waits) <= FIRST_S
+    backoff = Backoff()
+    for n in range(12):
+        assert backoff.next(1.0) <= 1.0 + min(FIRST_S * 2**n, MOST_S)
+    assert max(backoff.next() for _ in range(100)) > MOST_S / 2
+
+
+def test_a_link_that_lived_begins_the_back_off_anew_and_one_that_did_not_does_not() -> None:
+    backoff = Backoff()
+    for _ in range(10):
+        backoff.next()
+    backoff.lived(LIVED_S / 2)
+    assert max(backoff.next() for _ in range(50)) > 1.0
+    backoff.lived(LIVED_S)
+    assert backoff.next() <= FIRST_S
