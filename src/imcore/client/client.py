@@ -43,7 +43,7 @@ ROUTE_MOST = 255
 PUBLISH_MOST = 1024 * 1024
 """Bytes that may wait for the link when something is published to a room."""
 FAREWELL_S = 3.0
-"""How long the gateway may take to confirm that it has read everything, when the client closes, seconds."""
+"""How long it may take until the gateway has confirmed that it has read everything, when the client closes, seconds."""
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -120,24 +120,21 @@ class Client:
     ) -> None:
         with self._stack:
             try:
-                self._runner.cancel()
-                await asyncio.wait([self._runner])
                 if kind is None:  # the block is done with the message that it got last
                     self._downlink.take()
                     self._remember()
                 self._closed = True
-                self._acknowledge()
-                link = self._link
-                if link is not None:
-                    async with asyncio.timeout(FAREWELL_S):
-                        await link.sound()
+                async with asyncio.timeout(FAREWELL_S):
+                    await self._farewell()
             except TimeoutError:
                 _log.info("the gateway did not confirm the last acknowledgements: it may hand those messages out again")
             finally:
                 self._closed = True
+                self._runner.cancel()
                 self._finish(None)
                 if self._link is not None:
                     self._link.close()
+                await asyncio.wait([self._runner])
         if not self._runner.cancelled() and (bug := self._runner.exception()) is not None:
             raise bug
 
@@ -260,7 +257,7 @@ class Client:
             link.die("internal", f"message {seq} came, but not the one before it: asking for it anew")
             return
         _wake(self._arrival)
-        if self._downlink.full:
+        if self._downlink.full and not self._closed:
             link.pause()
         if self._downlink.due:  # what came again, but was taken already
             self._acknowledge_soon()
@@ -304,6 +301,26 @@ class Client:
     def _hello(self, token: str, carrier: str) -> Hello:
         resume = self._downlink.resume
         return Hello(token, self._device, "both", "imcore-python", resume, fresh=self._fresh, carrier=carrier)
+
+    async def _farewell(self) -> None:
+        """Returns when the gateway has read what was sent and knows what was taken. If there is no link and it does not
+        know, that takes another one: else it would hand out again what the application has seen."""
+        downlink = self._downlink
+        while self._failure is None:
+            link = self._link
+            if link is not None:
+                if link.paused:
+                    link.resume()
+                self._acknowledge()
+                acked = downlink.acked
+                if await link.sound():
+                    downlink.confirm(acked)
+                    if not downlink.owing:
+                        return
+            elif self._state_file is None and downlink.owing:
+                await self._up.wait()
+            else:
+                return
 
     def _check(self, route: str, body: bytes) -> None:
         """What is asked for can be done, as far as that can be known now."""

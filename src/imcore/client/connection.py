@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
@@ -124,7 +125,7 @@ class Connection:
             try:
                 link = await self._try(hub, point)
             except OSError as error:
-                failures.append(LinkClosed("timeout", f"{point}: {str(error) or type(error).__name__}", 0))
+                failures.append(LinkClosed("timeout", f"{point}: {_reason(error)}", 0))
             except LinkClosed as error:
                 if error.retry_ms is None and error.code in _ADVICE:
                     raise
@@ -160,3 +161,10 @@ class Connection:
             self._renewals += 1
             return self._renewals > 1
         return True
+
+
+def _reason(error: OSError) -> str:
+    """In words: asyncio's own repeat the address and leave out what the number means."""
+    if isinstance(error, ConnectionError) and error.errno:
+        return os.strerror(error.errno)
+    return str(error) or type(error).__name__

@@ -53,6 +53,7 @@ class Downlink:
         self._known = self._taken  # the newest number that was handed to the inbox
         self._received = 0  # the newest that this link has brought
         self._acked = 0  # the newest that was acknowledged on it
+        self._confirmed = 0  # the newest that the server is known to have been told
         self._gap: Gap | None = None
         self._unsettled = False  # history was lost, and nothing was taken since
         self._count = count
@@ -92,7 +93,7 @@ class Downlink:
         elif before > self._known:
             self._add_gap(Gap(range(self._known + 1, welcome.first)))
             self._known = before
-        self._received = self._acked = before
+        self._received = self._acked = self._confirmed = before
 
     def receive(self, seq: int, route: str, body: bytes, room: str | None = None) -> bool:
         """The link brought a message. False: the one before it is missing, so the link can't be trusted."""
@@ -145,6 +146,20 @@ class Downlink:
     def acknowledged(self, seq: int) -> None:
         """`ACK` of `seq` was sent."""
         self._acked = seq
+
+    @property
+    def acked(self) -> int:
+        """The newest number that was acknowledged on this link."""
+        return self._acked
+
+    def confirm(self, seq: int) -> None:
+        """The gateway has read the acknowledgement of `seq`."""
+        self._confirmed = max(self._confirmed, seq)
+
+    @property
+    def owing(self) -> bool:
+        """The server may not know of everything that was taken."""
+        return self._taken > self._confirmed
 
     @property
     def empty(self) -> bool:

@@ -60,7 +60,7 @@ class ClientLink(Link):
         self.asked: Resume | None = None
         self.beat: Heartbeat | None = None
         self.said = 0.0
-        self.sounded: asyncio.Future[None] | None = None
+        self.sounded: asyncio.Future[bool] | None = None
         self.unread = 0
         self.paused = False
 
@@ -91,12 +91,13 @@ class ClientLink(Link):
         if not self.over.done():
             self.over.set_result(None)
 
-    async def sound(self) -> None:
-        """Returns when the gateway has read all that was sent so far, or the link is over."""
-        if self.open and self.beat is not None:
-            self.sounded = self.loop.create_future()
-            self._ping(self.beat)
-            await self.sounded
+    async def sound(self) -> bool:
+        """True when the gateway has read all that was sent so far, False when the link is over."""
+        if not self.open or self.beat is None:
+            return False
+        self.sounded = self.loop.create_future()
+        self._ping(self.beat)
+        return await self.sounded
 
     # What the link is told.
 
@@ -144,7 +145,7 @@ class ClientLink(Link):
             self.reason = LinkClosed("internal", f"the connection broke: {error}", 0)
         self.leave()
         if self.sounded is not None and not self.sounded.done():
-            self.sounded.set_result(None)
+            self.sounded.set_result(False)
         if not self.opened.done():
             self.opened.set_exception(self.reason)
             self.opened.exception()  # perhaps nobody waits any more
@@ -171,7 +172,7 @@ class ClientLink(Link):
         if beat is None or not beat.pong(token, self.loop.time()):
             return
         if self.sounded is not None and not self.sounded.done():
-            self.sounded.set_result(None)
+            self.sounded.set_result(True)
         received = self.owner.lacks(self, int.from_bytes(body)) if len(body) == 8 else None
         if received is None:
             beat.trust()

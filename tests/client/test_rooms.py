@@ -1,0 +1,86 @@
+"""Rooms: joined for as long as the client lives, and confirmed where that is wanted."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from imcore._codec import ACK, JOIN, LEAVE, MSG, ROOM
+from imcore.client import Client, Message
+from imcore.errors import Refused, Unknown
+from tests.client.peer import Conversation, first, idle, pong, with_client
+
+pytestmark = pytest.mark.usefixtures("quick")
+
+
+class TestRooms:
+    def test_messages_of_a_room_come_by_the_same_loop_and_are_not_acknowledged(self) -> None:
+        async def room(link: Conversation) -> None:
+            await link.welcome()
+            joined = await link.expect(JOIN)
+            assert joined.route == "lobby"
+            link.say(ACK, joined.id)
+            said = await link.expect(MSG)
+            assert said.flags == ROOM
+            link.say(ACK, said.id)
+            link.say(MSG, 0, said.route, said.body, ROOM)
+            left = await link.expect(LEAVE)
+            link.say(ACK, left.id)
+            assert [frame for frame in await link.rest() if frame.type == ACK] == []
+
+        @with_client(room)
+        async def _(im: Client) -> None:
+            await im.join("lobby")
+            await im.publish("lobby", b"hello", confirm=True)
+            [message] = await first(im, 1)
+            assert message == Message(0, "lobby", b"hello", "lobby")
+            await im.leave("lobby")
+
+    def test_they_are_joined_again_on_the_next_link(self) -> None:
+        rejoined = asyncio.Event()
+
+        async def once(link: Conversation) -> None:
+            await link.welcome()
+            link.say(ACK, (await link.expect(JOIN)).id)
+
+        async def again(link: Conversation) -> None:
+            await link.welcome()
+            joined = await link.expect(JOIN)
+            assert joined.route == "lobby"
+            link.say(ACK, joined.id)
+            rejoined.set()
+            await pong(link)
+
+        @with_client(once, again)
+        async def _(im: Client) -> None:
+            await im.join("lobby")
+            await rejoined.wait()
+
+    def test_a_refusal_is_raised_and_not_asked_for_again(self) -> None:
+        async def refuse(link: Conversation) -> None:
+            await link.welcome()
+            for type in (JOIN, MSG):
+                link.refuse((await link.expect(type)).id, "unauthorized", "not you", None)
+
+        async def no_more(link: Conversation) -> None:
+            await link.welcome()
+            assert [frame for frame in await link.rest() if frame.type == JOIN] == []
+
+        @with_client(refuse, no_more)
+        async def _(im: Client) -> None:
+            with pytest.raises(Refused, match="not you"):
+                await im.join("secret")
+            with pytest.raises(Refused, match="not you"):
+                await im.publish("secret", b"x", confirm=True)
+            await asyncio.sleep(0.2)
+
+    def test_publishing_on_a_link_that_breaks_is_unknown(self) -> None:
+        async def broken(link: Conversation) -> None:
+            await link.welcome()
+            await link.expect(MSG)
+
+        @with_client(broken, idle)
+        async def _(im: Client) -> None:
+            with pytest.raises(Unknown, match="the link broke before the answer"):
+                await im.publish("lobby", b"x", confirm=True)
