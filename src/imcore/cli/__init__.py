@@ -37,6 +37,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command in `argv` (without the program's name; by default the process's arguments); the exit code."""
+    _open_what_is_closed()
     args = _parser().parse_args(argv)
     try:
         code: int = args.run(args)
@@ -54,6 +55,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # else the interpreter would try once more on its way out, and complain
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return code
+
+
+def _open_what_is_closed() -> None:
+    """Whoever started us may have closed standard input or output: the loop's own descriptors must not take its place."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    # Python has left out what was closed at its start.
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  # for as long as the process lasts
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
 
 
 def _failed(error: Exception, code: int) -> int:

@@ -15,7 +15,7 @@ import msgspec
 import uvloop
 
 from ..client import Client
-from ..errors import Refused
+from ..errors import EncodeError, Refused
 from . import options
 from .terminal import Failed, TooLong, first_of, lines, note, stop_on_signals
 
@@ -70,7 +70,7 @@ class Summary(msgspec.Struct):
         if self.wrong:
             parts.append(f"{len(self.wrong)} were not sent or refused")
         if unknown:
-            parts.append(f"{unknown} have no answer: they may be durable or not")
+            parts.append(f"{unknown} have no answer")
         return f"{'; '.join(parts)}; {self.seconds:.2f} s"
 
 
@@ -110,6 +110,8 @@ async def _lines(im: Client, to: str, summary: Summary) -> None:
             summary.durable += 1
         except Refused as error:
             _wrong(summary, number, error.code, error.text)
+        except EncodeError as error:
+            _wrong(summary, number, "too_large", str(error))
         finally:
             size -= len(body)
             count -= 1
@@ -149,7 +151,9 @@ async def _patience(im: Client) -> None:
     """Ends in `Failed` if there is no gateway; a way that was there and is lost is waited for."""
     await asyncio.sleep(PATIENCE_S)
     if im.welcome is None:
-        raise Failed(f"no gateway: {im.state_text}; start one with `imcore serve`, or name it with --point")
+        raise Failed(
+            f"no gateway found in {PATIENCE_S:g} s: {im.state_text}; `imcore serve` starts one, --point names one"
+        )
     await asyncio.Event().wait()
 
 

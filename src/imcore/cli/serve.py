@@ -16,7 +16,9 @@ import msgspec
 import uvloop
 
 from .. import chat_service, config
+from ..errors import ConfigError
 from ..node import Node
+from .terminal import Failed
 
 __all__ = ["HELP", "add_arguments", "run"]
 
@@ -50,7 +52,10 @@ def run(args: argparse.Namespace) -> int:
     if settings.auth.mode == "anonymous":
         print("imcore: anonymous: whoever can connect is who they say they are", file=sys.stderr)
     _allow_many_links()
-    uvloop.run(_serve(node))
+    try:
+        uvloop.run(_serve(node))
+    except ConfigError as error:  # the configuration is well-formed; it is this machine that does not allow it
+        raise Failed(str(error)) from None
     return 0
 
 

@@ -78,7 +78,12 @@ class Gateway:
             for link in self.links():
                 link.close()
             await asyncio.sleep(0)  # one turn, so that the last frames go out
-            await self._stack.__aexit__(kind, error, trace)
+            try:
+                await self._stack.__aexit__(kind, error, trace)
+            except BaseExceptionGroup as group:
+                if error is None or group.exceptions != (error,):
+                    raise
+                # The group of tasks only wrapped what ended the block: that goes on as it is.
 
     async def listen(self, listens: Iterable[Listen]) -> None:
         """Accept links there; raises `ConfigError`."""
