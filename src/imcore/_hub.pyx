@@ -10,7 +10,7 @@ from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.errno cimport EAGAIN, ECONNABORTED, EEXIST, EINTR, errno
 
-from ._link cimport BLOCKED, DIRTY, ENDED, HELD, INPUT, LINGERING, MUTED, READING, RENEWS, TAKEN, UNBOUND
+from ._link cimport BLOCKED, DIRTY, HELD, INPUT, LINGERING, MUTED, READING, RENEWS, TAKEN, UNBOUND
 from ._output cimport output_sent, output_t
 from ._room cimport Room
 from ._wheel cimport NO_TIMER
@@ -305,6 +305,8 @@ cdef class Hub:
                 return 0
             try:
                 link = entry[1]()
+                if link is None:
+                    raise TypeError("the factory of a listener: expected a Link, got None")
             except BaseException as error:
                 close(fd)
                 self.report(None, error)

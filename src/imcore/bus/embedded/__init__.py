@@ -107,6 +107,7 @@ class EmbeddedBus:
         core = self._core
         if core is None or core.closing:
             return
+        await core.gathered()
         core.closing = True
         if self._tick is not None:
             self._tick.cancel()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
 from ...errors import EngineError
 from .fold import Fold, load
@@ -86,6 +87,12 @@ class Core:
             await future
         user.used = True
         return user
+
+    async def gathered(self) -> None:
+        """Wait for those who are being brought into memory, so that what waits for them is on its way too."""
+        for name in list(self._wanted):
+            with suppress(EngineError):
+                await self.user(name)
 
     def abandon(self) -> None:
         """The engine closes: who still waits for a user will wait no longer."""

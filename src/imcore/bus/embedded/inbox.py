@@ -111,17 +111,20 @@ class EmbeddedInbox:
         after = max(after, state.first - 1)
         if after >= state.head:
             return []
-        tail = state.tail
-        if not tail or after + 1 < tail[0].seq:
+        found: list[Stored] = []
+        if not state.tail or after + 1 < state.tail[0].seq:
             head = state.head
             found = await self._core.reader.ask(lambda connection: _read(connection, user, after, head, count, size))
-            return [message for message in found if message.seq >= state.first]
-        found, total = [], 0
-        for wake in islice(tail, after + 1 - tail[0].seq, None):
-            if wake.seq > state.head or len(found) >= count or (found and total + len(wake.body) > size):
-                break
-            total += len(wake.body)
-            found.append(Stored(wake.seq, wake.route, wake.body))
+            found = [message for message in found if message.seq >= state.first]
+            after = found[-1].seq if found else max(after, state.first - 1)
+            size -= sum(len(message.body) for message in found)
+        tail = state.tail
+        if tail and after + 1 >= tail[0].seq:
+            for wake in islice(tail, after + 1 - tail[0].seq, max(0, after + 1 - tail[0].seq + count - len(found))):
+                size -= len(wake.body)
+                if found and size < 0:
+                    break
+                found.append(Stored(wake.seq, wake.route, wake.body))
         return found
 
     def taken(self, user: str, device: str, seq: int) -> None:
@@ -195,7 +198,7 @@ class EmbeddedInbox:
 
     def _taken(self, user: User, name: str, seq: int) -> None:
         device = user.devices.get(name)
-        if device is not None:
+        if device is not None and device.taken >= 0:  # a device that only sends has no cursor to move
             self._take(user, device, seq)
 
     def _take(self, user: User, device: Device, seq: int) -> None:
