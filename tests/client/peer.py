@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -106,9 +107,9 @@ Script = Callable[[Conversation], Awaitable[None]]
 
 
 @asynccontextmanager
-async def peer(*scripts: Script) -> AsyncIterator[str]:
+async def peer(*scripts: Script, narrow: bool = False) -> AsyncIterator[str]:
     """Serve each connection with its script, the last one again and again; yields the address. An assertion that fails
-    in a script is raised at the end."""
+    in a script is raised at the end. narrow: buffer little of what the client says."""
     wait = list(scripts)
     failures: list[BaseException] = []
     served: set[asyncio.Task[None]] = set()
@@ -132,7 +133,10 @@ async def peer(*scripts: Script) -> AsyncIterator[str]:
                 await writer.wait_closed()
             served.discard(task)
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    listener = socket.create_server(("127.0.0.1", 0))
+    if narrow:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+    server = await asyncio.start_server(serve, sock=listener, limit=4096 if narrow else 65536)
     host, port = server.sockets[0].getsockname()
     try:
         yield f"{host}:{port}"

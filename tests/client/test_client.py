@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 
 import pytest
 
@@ -234,6 +235,37 @@ class TestStayingConnected:
         async def _(im: Client) -> None:
             async with asyncio.timeout(5):
                 await resumed.wait()
+
+    @pytest.mark.platform
+    @pytest.mark.skipif(sys.platform != "linux", reason="the kernel can't be asked what is on its way")
+    def test_a_narrow_network_is_slow_not_dead(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(heartbeat, "PATIENCE_S", 0.3)
+        took = 0.0
+
+        async def slow(link: Conversation) -> None:
+            nonlocal took
+            await link.welcome(heartbeat=(1, 1))
+            began = asyncio.get_running_loop().time()
+            numbers: list[int] = []
+            while len(numbers) < 4:  # it reads far more slowly than the client writes, and answers at the end
+                await asyncio.sleep(0.05)
+                link.decoder.feed(await link.reader.read(8192))
+                numbers += [frame.id for frame in link.decoder if frame.type == MSG]
+            took = asyncio.get_running_loop().time() - began
+            for number in numbers:
+                link.say(ACK, number)
+            await pong(link)
+
+        async def work() -> None:
+            states: list[State] = []
+            async with asyncio.timeout(20), peer(slow, narrow=True) as address:
+                im = device(address, on_state=lambda state, _: states.append(state))
+                async with im:
+                    await asyncio.gather(*(im.send("chat", bytes(60_000)) for _ in range(4)))
+            assert took > 1.0
+            assert states == [State.CONNECTING, State.OPEN, State.CLOSED]  # one link
+
+        run(work())
 
     def test_a_lost_push_heals_within_a_heartbeat(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(heartbeat, "PATIENCE_S", 0.3)

@@ -145,7 +145,7 @@ class Connection:
         link = ClientLink(hub, self._owner)
         try:
             async with asyncio.timeout(DIAL_S):
-                await dial(point, link, self._tls)
+                link.wire = await dial(point, link, self._tls)
             link.hello(self._hello(token, point.scheme), DIAL_S)
             await link.opened
         except BaseException:

@@ -43,7 +43,20 @@ class Owner(Protocol):
 class ClientLink(Link):
     """One connection to a gateway, for one HELLO."""
 
-    __slots__ = ("asked", "beat", "loop", "opened", "over", "owner", "paused", "reason", "said", "sounded", "unread")
+    __slots__ = (
+        "asked",
+        "beat",
+        "loop",
+        "opened",
+        "over",
+        "owner",
+        "paused",
+        "reason",
+        "said",
+        "sounded",
+        "unread",
+        "wire",
+    )
 
     def __new__(cls, hub: Hub, owner: Owner) -> Self:
         return super().__new__(cls, hub, _NEW, HELLO_LIMIT)
@@ -62,6 +75,8 @@ class ClientLink(Link):
         self.said = 0.0
         self.sounded: asyncio.Future[bool] | None = None
         self.unread = 0
+        self.wire = -1
+        """The descriptor beneath, whatever carries the frames; -1 = not known."""
         self.paused = False
 
     def hello(self, hello: Hello, patience: float) -> None:
@@ -133,7 +148,7 @@ class ClientLink(Link):
             self.expect(beat.patience, renew=True)
         else:
             # What we said may still be on its way through a narrow network: that is slow, not dead.
-            unread = unsent(self.fileno())
+            unread = unsent(self.wire)
             if 0 < unread != self.unread:
                 self.unread = unread
                 self.expect(beat.patience, renew=True)

@@ -28,8 +28,9 @@ def in_turn(points: Sequence[Point], good: Point | None) -> Iterator[Point]:
     yield from points[:start]
 
 
-async def dial(point: Point, link: Link, tls: ssl.SSLContext | None = None) -> None:
-    """Connect, and give the connection to `link`, which had none.
+async def dial(point: Point, link: Link, tls: ssl.SSLContext | None = None) -> int:
+    """Connect, and give the connection to `link`, which had none. Returns its descriptor: to ask the kernel about, not
+    to use.
 
     tls: for `tls://` points; None = the system's trusted authorities. Raises OSError (TimeoutError and ssl.SSLError
     among them) that says why the last address failed; then `link` is as before. How long it may take in all is the
@@ -39,8 +40,9 @@ async def dial(point: Point, link: Link, tls: ssl.SSLContext | None = None) -> N
     for family, kind, protocol, address in await _resolve(point):
         try:
             sock = await _connect(family, kind, protocol, address)
+            descriptor = sock.fileno()
             await _hand_over(sock, point, link, tls)
-            return
+            return descriptor
         except OSError as error:
             failure = error
     raise failure
