@@ -165,7 +165,7 @@ cdef class Hub:
         if self.timer is not None:
             self.timer.cancel()
         self.next_tick = max(due, now + 1)
-        self.timer = self.loop.call_later((self.next_tick - now) * self.tick_ms / 1000, self.on_tick)
+        self.timer = self.loop.call_later((self.next_tick - now) * self.tick_ms / 1000.0, self.on_tick)
         return 0
 
     # Descriptors.
@@ -301,7 +301,7 @@ cdef class Hub:
                 return 0
             if fd < 0:  # out of descriptors or of memory, most likely: asking again at once would only spin
                 poller_drop(self.poller, listener)
-                self.loop.call_later(PAUSE_MS / 1000, self._listen_again, listener)
+                self.loop.call_later(PAUSE_MS / 1000.0, self._listen_again, listener)
                 return 0
             try:
                 link = entry[1]()

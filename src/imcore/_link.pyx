@@ -243,7 +243,7 @@ cdef class Link:
         self.tail_done()
         self.leave_all()
         try:
-            self.arm(LINGER_MS / 1000, False)
+            self.arm(LINGER_MS / 1000.0, False)
             self.mute(False)
             if self.io.output == NULL:
                 self.sent_out()
