@@ -71,6 +71,7 @@ class InboxModel:
             first, resumed = (self.head + 1 if fresh == "head" else self.first), True
         if known is None:
             self.cursors[device] = first - 1
+            self.taken(device, first - 1)
         if resume is not None and resumed:
             self.taken(device, resume[1])
         return first, resumed

@@ -66,6 +66,7 @@ class EmbeddedInbox:
             self._journal.marks[known] = None
             self._core.touch(state)
             self._journal.lazily()
+            self.settle_floor(state)
         if resume is not None and resumed:
             self._take(state, known, resume.seq)
         return Opening(self._epoch, state.head, first, resumed, known.accepted)
