@@ -122,7 +122,10 @@ class Peer:
                 return
             data = data[size:]
             before += size
-            await settle(lambda: self.link.hub.bytes_in >= before or not self.link.open)
+            await self.arrived(before)
+
+    async def arrived(self, count: int) -> None:
+        await settle(lambda: self.link.hub.bytes_in >= count or not self.link.open)
 
     def read(self) -> bytes:
         """What has come since the beginning."""

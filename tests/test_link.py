@@ -1,4 +1,4 @@
-"""A link's stream: whatever it is cut into and whatever carries it, its owner is told the same and the same goes out."""
+"""A link's stream: however it is cut and whatever carries it, its owner is told the same and the same goes out."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def model_of(data: bytes) -> LinkModel:
 
 
 async def seen(chunks: list[bytes], carrier: str) -> tuple[list[tuple[object, ...]], bytes, bytes, int]:
-    """What a link makes of a stream that comes in these pieces: calls, answers, what it heard in its room, and `taken`."""
+    """What a link makes of a stream in these pieces: calls, answers, what it heard in its room, and `taken`."""
     async with hubs() as hub:
         link = Recorder(hub, BOTH, LIMIT)
         link.sent, link.head, link.pong_head = SENT, HEAD, True
@@ -472,7 +472,7 @@ class TestCreation:
                 for args in [(), (None, BOTH, 1), (hub, None, 1), (hub, b"", 1), (hub, BOTH, 0), (hub, BOTH, 1 << 25),
                              (hub, BOTH, -1), (3, BOTH, 1)]:  # fmt: skip
                     with pytest.raises((TypeError, ValueError, OverflowError)):
-                        Link(*args)
+                        Link(*args)  # type: ignore[arg-type]
                 with pytest.raises(ValueError, match="descriptor"):
                     Recorder(hub).adopt(-1)
                 with pytest.raises(ValueError, match="tick_ms"):

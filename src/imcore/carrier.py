@@ -1,4 +1,4 @@
-"""Links on asyncio's transports: what TLS needs, and platforms without epoll. It passes bytes and never looks at them."""
+"""Links on asyncio's transports: for TLS, and for platforms without epoll. It passes bytes and looks at none."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class TransportCarrier(asyncio.BufferedProtocol):
         try:
             self.link.carry(self)
         except RuntimeError:  # ended before it began; the loop would keep the connection
-            self.transport.abort()
+            asyncio.get_running_loop().call_soon(self.transport.abort)  # uvloop is not done with making it
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self.link.hub.buffer
