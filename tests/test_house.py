@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+import imcore
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "imcore"
 EXTENSIONS = sorted(path.stem for path in PACKAGE.glob("_*.pyx"))
@@ -138,3 +140,9 @@ class TestThePublicFace:
         code = "import imcore; assert all(hasattr(imcore, name) for name in imcore.__all__); print(*imcore.__all__)"
         said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert {"Client", "FrameDecoder", "Node", "TimerWheel", "Uplink"} <= set(said.stdout.split())
+
+    def test_every_public_name_is_in_the_reference_and_in_the_changelog(self) -> None:
+        reference, changes = (ROOT / "docs" / "api.md").read_text(), (ROOT / "CHANGELOG.md").read_text()
+        public = set(imcore.__all__) - {"__version__"}
+        assert not {name for name in public if f"`{name}`" not in reference}
+        assert not {name for name in public if f"`{name}`" not in changes}

@@ -28,14 +28,16 @@ class Phase(Enum):
     CLIENT_OPEN = "the client, welcomed"
 
 
-# What is done with a legal frame: HAND it to the link's owner, ANSWER a ping, IGNORE what is only a sign of life, TAKE a
-# cumulative acknowledgement, RELAY to the other members of a room. A key is a frame type, with the flags that change
-# what the frame is; flags that do not are looked through.
-_ALIVE = {PING: ANSWER, PONG: IGNORE, PAD: IGNORE, ERROR: HAND}
-_DOWN = {ACK: TAKE, JOIN: HAND, LEAVE: HAND}
-_UP = {MSG: HAND, (MSG, FAILED): HAND, (MSG, ROOM): RELAY}
+_Row = dict[int | tuple[int, int], int]
 
-LEGAL: dict[Phase, dict[int | tuple[int, int], int]] = {
+# What is done with a legal frame: HAND it to the link's owner, ANSWER a ping, IGNORE what is only a sign of life, TAKE
+# a cumulative acknowledgement, RELAY to the other members of a room. A key is a frame type, with the flags that change
+# what the frame is; flags that do not are looked through.
+_ALIVE: _Row = {PING: ANSWER, PONG: IGNORE, PAD: IGNORE, ERROR: HAND}
+_DOWN: _Row = {ACK: TAKE, JOIN: HAND, LEAVE: HAND}
+_UP: _Row = {MSG: HAND, (MSG, FAILED): HAND, (MSG, ROOM): RELAY}
+
+LEGAL: dict[Phase, _Row] = {
     Phase.GATEWAY_NEW: {HELLO: HAND, PAD: IGNORE, ERROR: HAND},
     Phase.GATEWAY_DOWN: {**_ALIVE, **_DOWN},
     Phase.GATEWAY_UP: {**_ALIVE, **_UP},

@@ -40,7 +40,7 @@ def chat(to: str, text: str) -> bytes:
 
 @pytest.fixture(params=[True, False], ids=["epoll", "transports"])
 def native(request: pytest.FixtureRequest) -> bool:
-    return request.param
+    return bool(request.param)
 
 
 class TestHello:

@@ -27,7 +27,7 @@ class Got(NamedTuple):
 
     @property
     def map(self) -> dict[str, Any]:
-        return msgspec.msgpack.decode(self.body)
+        return msgspec.msgpack.decode(self.body, type=dict[str, Any])
 
 
 def frame(type: int, id: int = 0, route: str = "", body: bytes = b"", flags: int = 0) -> bytes:

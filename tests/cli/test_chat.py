@@ -1,0 +1,58 @@
+"""`imcore chat`: both ways, ends with what is typed, and shows what others sent without letting it act."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+from pathlib import Path
+
+from tests.cli.running import COMMAND, PATIENCE_S, Place, finishing, until
+
+
+def test_two_people_talk(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    with place.serving():
+        alice = place.start("chat", "--as", "alice", "--to", "bob", stdin=True)
+        bob = place.start("chat", "--as", "bob", "--to", "alice", stdin=True)
+        with finishing(alice), finishing(bob):
+            assert alice.stdin is not None
+            assert alice.stdout is not None
+            assert bob.stdin is not None
+            assert bob.stdout is not None
+            alice.stdin.write("hellö\n".encode())
+            alice.stdin.flush()
+            assert bob.stdout.readline().decode() == "alice: hellö\n"
+            bob.stdin.write(b"\nhi\n\xff\n")
+            bob.stdin.flush()
+            assert alice.stdout.readline() == b"bob: hi\n"
+            bob.stdin.close()
+            assert bob.wait(PATIENCE_S) == 0
+            assert bob.stderr is not None
+            assert b"not sent: expected UTF-8" in bob.stderr.read()
+            alice.send_signal(signal.SIGINT)
+            assert alice.wait(PATIENCE_S) == 0
+
+
+def test_on_a_terminal_what_others_wrote_is_shown_and_not_obeyed(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    with place.serving():
+        assert place.run("send", "--as", "eve", "--to", "bob", stdin="\x1b]0;x\x07\u202e\tü\n".encode()).returncode == 0
+        ours, theirs = pty.openpty()
+        command = [*COMMAND, "chat", "--as", "bob", "--to", "alice"]
+        process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=place.env, cwd=tmp_path)
+        os.close(theirs)
+        seen = b""
+
+        def came() -> bool:
+            nonlocal seen
+            seen += os.read(ours, 4096)
+            return b"eve: " in seen and seen.endswith(b"\n")
+
+        with finishing(process):
+            until(came)
+            assert "eve: \\x1b]0;x\\x07\\x202e\tü\r\n".encode() in seen
+            os.write(ours, b"\x04")  # Ctrl-D
+            assert process.wait(PATIENCE_S) == 0
+        os.close(ours)

@@ -1,0 +1,48 @@
+"""`imcore demo`: real messages through real breaks; the exit code says what became of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from imcore.cli.account import Verdict
+from imcore.cli.demo import Result, show
+from tests.cli.running import Place
+
+GOOD = Result(Verdict(10, 10, 10, 0, 0, 0, 0), 2, 1.0, 0.5, 0.9, 100.0, [])
+
+
+def test_messages_survive_every_break(tmp_path: Path) -> None:
+    process = Place(tmp_path).run("demo", "--json", "--messages", "400", "--users", "4", "--seconds", "1")
+    assert process.returncode == 0, process.stderr.decode()
+    result = json.loads(process.stdout)
+    verdict = result["verdict"]
+    assert result["good"] is True
+    assert verdict["sent"] == verdict["received"] == verdict["confirmed"] == 400
+    assert verdict["lost"] == verdict["doubled"] == verdict["reordered"] == verdict["foreign"] == 0
+    assert len(result["breaks"]) == 3
+    assert 0 < result["p50_ms"] <= result["p99_ms"]
+    assert result["longest_ms"] > 0
+    assert "4 links cut" in process.stderr.decode()
+
+
+def test_the_table_has_what_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert show(GOOD, as_json=False) == 0
+    said = capsys.readouterr().out
+    for row in ("messages sent", "received", "lost", "doubled", "reordered", "p50", "p99", "breaks survived"):
+        assert row in said
+
+
+@pytest.mark.parametrize("what", ["lost", "doubled", "reordered", "foreign"])
+@pytest.mark.parametrize("as_json", [False, True])
+def test_what_went_wrong_is_shown_and_ends_in_exit_code_1(
+    what: str, as_json: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tampered = msgspec.structs.replace(GOOD, verdict=msgspec.structs.replace(GOOD.verdict, **{what: 7}))
+    assert show(tampered, as_json=as_json) == 1
+    said = capsys.readouterr().out
+    assert "7" in said
+    assert not as_json or json.loads(said)["good"] is False

@@ -1,0 +1,63 @@
+"""Whatever is wrong with the arguments is one line and an exit code, never a traceback."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from tests.cli.running import Place, one_line
+
+ROOT = Path(__file__).parent.parent.parent
+COMMANDS = ["chat", "demo", "listen", "send", "serve", "token"]
+
+WRONG = [
+    ([], "COMMAND"),
+    (["snd"], "did you mean send?"),
+    (["xyzzy"], "expected one of demo, serve"),
+    (["send"], "--to"),
+    (["send", "--to", "bob", "--as", "a", "--token", "b"], "not allowed with"),
+    (["send", "--to", "bob"], "--as NAME, --token TOKEN or the variable IMCORE_TOKEN"),
+    (["send", "--to", "bob", "--as", "a", "--point", "http://x"], "tcp:// or tls://"),
+    (["send", "--to", "bob", "--as", "a", "--point", "x:y"], "port"),
+    (["listen", "--as", "bob", "--count", "0"], "--count"),
+    (["listen", "--as", "bob", "--count", "x"], "--count"),
+    (["listen", "--as", "bob", "--device", "x" * 65], "--device"),
+    (["chat", "--as", "bob"], "--to"),
+    (["serve", "--config", "nowhere.toml"], "nowhere.toml"),
+    (["serve", "--listen", "nowhere"], "host:port"),
+    (["serve", "--listen", "0.0.0.0:0", "--anonymous"], "loopback"),
+    (["serve", "--lis", "127.0.0.1:0"], "--lis"),
+    (["demo", "--users", "1"], "--users"),
+    (["token", "--user", "a"], "--key"),
+    (["token", "--user", "a", "--key", "short"], "32 bytes"),
+]
+
+
+@pytest.mark.parametrize(("args", "told"), WRONG)
+def test_wrong_arguments_are_one_line_and_exit_code_2(tmp_path: Path, args: list[str], told: str) -> None:
+    process = Place(tmp_path).run(*args)
+    assert process.returncode == 2
+    assert process.stdout == b""
+    assert told in one_line(process)
+
+
+def test_version_is_that_of_the_package(tmp_path: Path) -> None:
+    process = Place(tmp_path).run("--version")
+    assert (process.returncode, process.stdout.decode()) == (0, f"imcore {version('imcore')}\n")
+
+
+def test_help_tells_of_every_command(tmp_path: Path) -> None:
+    said = Place(tmp_path).run("--help").stdout.decode()
+    assert [command for command in COMMANDS if command not in said] == []
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_document_tells_of_every_option(tmp_path: Path, command: str) -> None:
+    document = (ROOT / "docs" / "commands.md").read_text()
+    [section] = [part for part in document.split("\n## ") if part.startswith(f"imcore {command}\n")]
+    said = Place(tmp_path).run(command, "--help", env={"COLUMNS": "200", "NO_COLOR": "1"}).stdout.decode()
+    options = {word.strip(",[]|") for word in said.split() if word.lstrip("[").startswith("--")} - {"--help"}
+    missing = [option for option in sorted(options) if f"`{option}" not in section]
+    assert not missing
