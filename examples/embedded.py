@@ -1,7 +1,7 @@
-"""A gateway inside a program that has work of its own: an HTTP-less order desk that tells customers what happens.
+"""A gateway inside a program that has work of its own: an order desk that tells customers what happens.
 
-A customer's device sends `{"item": "tea"}` to the route `order`; the desk works on it while the gateway goes on, and the
-answer waits in the customer's inbox, connected or not.
+A customer's device sends `{"item": "tea"}` to the route `order`; the desk works on it while the gateway goes on, and
+the answer waits in the customer's inbox, connected or not.
 """
 
 import asyncio

@@ -256,7 +256,7 @@ class TestMemory:
                 before = resident()
                 await peer.send(data)
                 await settle(lambda: all(link.queued == len(data) for link in members))
-                assert resident() - before < 2.5 * size
+                assert resident() - before < 8 * size  # and not a hundred times
 
         run(main())
 

@@ -53,7 +53,8 @@ cdef inline void put_be64(uint8_t *p, uint64_t value) noexcept nogil:
     put_be32(p + 4, <uint32_t> value)
 
 
-cdef inline void put_header(uint8_t *p, uint8_t type, uint8_t flags, uint8_t route_len, uint32_t length, uint64_t id) noexcept nogil:
+cdef inline void put_header(uint8_t *p, uint8_t type, uint8_t flags, uint8_t route_len, uint32_t length,
+                            uint64_t id) noexcept nogil:
     p[0] = MAGIC
     p[1] = type
     p[2] = flags
@@ -119,8 +120,8 @@ cdef inline int64_t parse(const uint8_t *p, size_t n, uint32_t limit, frame_t *f
     return HEADER + <int64_t> frame.length
 
 
-# The whole size of the frame that starts at p, as far as its header tells: what a buffer for it must hold. Only for bytes
-# of which `parse` has said 0: then the length is within the limit, and the sum can't overflow where size_t has 32 bits.
+# The whole size of the frame that starts at p, as far as its header tells: what a buffer for it must hold. Only for
+# bytes of which `parse` has said 0: then the length is within the limit, and the sum can't overflow where size_t has 32 bits.
 cdef inline size_t size_wanted(const uint8_t *p, size_t n) noexcept nogil:
     return HEADER if n < 8 else HEADER + <size_t> be32(p + 4)
 

@@ -2,7 +2,7 @@
 # Annotations tell people; checks are our own, since Cython's refuse subclasses and every buffer but `bytes`.
 """The frame codec (wire: "The frame"): bytes to frames and back, from any cut, within a limit.
 
-It knows what a frame is, never what one means or when it may come: that is `session`'s. No clock, no socket, no logging.
+It knows what a frame is, never what one means or when it may come: that is `session`'s. No clock, socket or logging.
 What it is given is either decoded or answered by a `FrameError`, and never stored beyond the limit in force.
 """
 
@@ -273,8 +273,8 @@ def scan(data: bytes, max_frame: int = 65536) -> tuple[int, int]:
 cdef class FrameDecoder:
     """Bytes in, frames out, from any cut: `for frame in decoder.feed(data)`.
 
-    max_frame: the limit on a frame's length field (route and body), in bytes, 1 to `MAX_FRAME`; may be raised or lowered
-    between frames. Iteration yields every whole frame, then stops; or raises the `FrameError` that stands in the way, at
+    max_frame: the limit on a frame's length field (route and body), in bytes, 1 to `MAX_FRAME`; may be changed between
+    frames. Iteration yields every whole frame, then stops; or raises the `FrameError` that stands in the way, at
     every further use: a stream is never picked up again behind an error. What was fed is borrowed until the iteration
     has come to its end; after that at most one incomplete frame is held, in at most twice the memory that came of it,
     and never more than the limit and a header.
@@ -336,7 +336,8 @@ cdef class FrameDecoder:
         if self.error is not None:
             raise self.met()
         if self.buffered:
-            raise BadFrame(f"the stream ended inside a frame, {self.buffered} bytes into it", self.start + self.buffered)
+            at = self.start + self.buffered
+            raise BadFrame(f"the stream ended inside a frame, {self.buffered} bytes into it", at)
 
     def __iter__(self) -> FrameDecoder:
         return self
@@ -380,12 +381,12 @@ cdef class FrameDecoder:
         return frame
 
     cdef object met(self):
-        """The error that was met, made anew: one that is raised again and again would grow its traceback, and keep alive
-        whatever it passed through."""
+        """The error that was met, made anew: one that is raised again and again would grow its traceback, and keep
+        alive whatever it passed through."""
         return type(self.error)(*self.error.args)
 
     cdef int keep(self, size_t n) except -1:
-        """Move n bytes of the input to the incomplete frame; its memory grows with what came, not with what was said."""
+        """Move n bytes of the input to the incomplete frame; its memory grows with what came, not with what was told."""
         cdef const uint8_t *p = <const uint8_t *> self.source.buf + (self.source.len - self.left)
         cdef size_t want = self.tail_len + n
         cdef uint8_t *grown

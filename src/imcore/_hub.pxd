@@ -1,5 +1,5 @@
-# The hub's C interface: what a loop's links share. Only the hub touches sockets: a link comes to it with bytes to send, and
-# is handed the bytes that came.
+# The hub's C interface: what a loop's links share. Only the hub touches sockets: a link comes to it with bytes to send,
+# and is handed the bytes that came.
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport strerror

@@ -110,7 +110,7 @@ cdef class Hub:
     def listen(self, sock, factory) -> None:
         """Accept on a bound, listening stream socket; `factory()` makes the Link of each connection."""
         if self.poller < 0:
-            raise RuntimeError("listen: expected an open hub with a poller; without, use the loop's servers and `carry`")
+            raise RuntimeError("listen: expected an open hub with a poller; without, use the loop's servers, `carry`")
         sock.setblocking(False)
         if poller_set(self.poller, IMCORE_ADD, sock.fileno(), True, False) < 0:
             raise os_error(errno)
@@ -288,10 +288,10 @@ cdef class Hub:
         return 0
 
     cdef int accept(self, int listener) except -1:
-        cdef int fd, i
+        cdef int fd
         cdef object entry = self.listeners.get(listener)
         cdef Link link
-        for i in range(ACCEPT_MOST):
+        for _ in range(ACCEPT_MOST):
             if entry is None or self.listeners.get(listener) is not entry:  # closed earlier in this turn
                 return 0
             fd = imcore_accept(listener)
@@ -359,7 +359,8 @@ cdef class Hub:
     cdef int drain(self, Link link, size_t n) noexcept:
         """Before a link that n more bytes would take over its window is judged slow, the kernel takes what it can."""
         cdef int sent
-        while link.io.fd >= 0 and not link.flags & BLOCKED and link.io.output.bytes + n > self.window and link.io.output.bytes:
+        cdef output_t *out = link.io.output
+        while link.io.fd >= 0 and not link.flags & BLOCKED and out.bytes + n > self.window and out.bytes:
             sent = imcore_send(link.io.fd, link.io.output)
             if sent == -EAGAIN:
                 link.flags |= BLOCKED

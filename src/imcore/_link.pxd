@@ -1,5 +1,5 @@
-# The link's C interface: one byte stream of frames, either side. What its loop's links share is the hub's, what it hears
-# with others the rooms'.
+# The link's C interface: one byte stream of frames, either side. What its loop's links share is the hub's, what it
+# hears with others the rooms'.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 

@@ -100,7 +100,7 @@ cdef class Link:
     # Its carrier.
 
     def attach(self, sock) -> None:
-        """Take over a connected stream socket: the descriptor is the link's from now on. Raises OSError, and closes it."""
+        """Take over a connected stream socket: the descriptor is the link's now. Raises OSError, and closes it."""
         try:
             sock.setblocking(False)
             self.adopt(sock.fileno())
@@ -319,7 +319,8 @@ cdef class Link:
         self.hub.bytes_in += n
         if self.flags & RENEWS:
             self.hub.wheel.refresh_c(self.timer, self.hub.ticks() + self.patience + 1)
-        if self.tail != NULL and self.tail.len < self.tail.cap and p == self.tail.data + self.tail.len:  # where `aim` said
+        # where `aim` said
+        if self.tail != NULL and self.tail.len < self.tail.cap and p == self.tail.data + self.tail.len:
             self.tail.len += n
             n = 0
         self.take_in(p, n)
@@ -456,10 +457,12 @@ cdef class Link:
     cdef int relay(self, const frame_t *frame, chunk_t *whole) except -1:
         """A message for a room: straight to its members if this link is one of them, else to the owner to decide."""
         cdef uint16_t i
+        cdef const char *name
         cdef Room room
         for i in range(self.rooms_len):
             room = <Room> self.rooms[i].room
-            if len(room.route) == frame.route_len and not memcmp(PyBytes_AS_STRING(room.route), frame.route, frame.route_len):
+            name = PyBytes_AS_STRING(room.route)
+            if len(room.route) == frame.route_len and not memcmp(name, frame.route, frame.route_len):
                 room.add(frame, whole)
                 if frame.id:
                     self.put_number(T_ACK, frame.id, False)
@@ -515,7 +518,8 @@ cdef class Link:
         if not 1 <= type <= LAST_TYPE or flags & ~KNOWN_FLAGS:
             raise EncodeError(f"expected a type of 1 to {LAST_TYPE} and known flags, got {type} and {flags:#x}")
         if route_len > 255 or body_len > FRAME_MAX - route_len:
-            raise EncodeError(f"expected a route of at most 255 bytes and {FRAME_MAX} in all, got {route_len} and {body_len}")
+            raise EncodeError(
+                f"expected a route of at most 255 bytes and {FRAME_MAX} in all, got {route_len} and {body_len}")
         if self.state in (LINGERING, ENDED):
             return
         p = self.reserve(HEADER + route_len + body_len)

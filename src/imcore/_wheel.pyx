@@ -331,6 +331,7 @@ cdef class TimerWheel:
 cdef traverseproc traverse_fields = (<PyTypeObject *> TimerWheel).tp_traverse
 cdef inquiry clear_fields = (<PyTypeObject *> TimerWheel).tp_clear
 
+
 @cython.linetrace(False)  # no Python code may run while the collector counts
 cdef int traverse(PyObject *self, visitproc visit, void *arg) noexcept:
     cdef uint32_t timer

@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _open_what_is_closed() -> None:
-    """Whoever started us may have closed standard input or output: the loop's own descriptors must not take its place."""
+    """Whoever started us may have closed standard input or output: the loop's own descriptors must not land there."""
     for number in range(3):
         try:
             os.fstat(number)

@@ -12,8 +12,8 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from itertools import zip_longest
 
 import msgspec
 
@@ -26,9 +26,11 @@ from .users import Device, User
 __all__ = ["DOWN", "UP", "Down", "Journal", "Records", "Up", "decode", "now_ms"]
 
 UP = 512
-"""Messages from devices in a batch at most: what the loop does at once when it is durable, some milliseconds."""
+"""Messages from devices in a part of a batch: what the loop does at once when it is durable, a millisecond or two."""
 DOWN = 1024
-"""Messages for inboxes in a batch at most: more than `UP`, so that what was accepted is finished before more is."""
+"""Messages for inboxes in a part of a batch: more than `UP`, so that what was accepted is finished before more is."""
+PARTS = 4
+"""Parts that a batch has at most: a slow disk is asked less often, and the loop goes round between two parts."""
 LAZY_S = 0.5
 """How long what nobody waits for (settled, taken) may wait for a batch that has to be written anyway."""
 JOURNAL = "INSERT INTO journal VALUES (?, ?)"
@@ -66,7 +68,7 @@ def now_ms() -> int:
 
 
 class Up:
-    """The queue's part of a batch. Lists, because they cost less than an object for each message."""
+    """A part of a batch for the queue. Lists, because they cost less than an object for each message."""
 
     __slots__ = ("answers", "puts", "withdrawn")
 
@@ -77,7 +79,7 @@ class Up:
 
 
 class Down:
-    """The inbox's part of a batch."""
+    """A part of a batch for the inbox."""
 
     __slots__ = ("appended", "followers", "futures", "keys", "owners")
 
@@ -88,6 +90,17 @@ class Down:
         self.futures: list[asyncio.Future[int]] = []
         self.followers: list[tuple[asyncio.Future[int], int]] = []
         """Appends whose key is on its way already."""
+
+
+class _Away(msgspec.Struct, gc=False):
+    """What the writer was handed."""
+
+    ups: list[Up]
+    downs: list[Down]
+    settled: list[int]
+    marks: dict[Device, None]
+    extra: list[Statement]
+    step: Step | None
 
 
 class Journal:
@@ -124,7 +137,8 @@ class Journal:
         self._failed = failed
         self._ups: deque[Up] = deque()
         self._downs: deque[Down] = deque()
-        self._away: tuple[Up, Down, list[int], dict[Device, None], list[Statement], Step | None] | None = None
+        self._away: _Away | None = None
+        self._landing: deque[tuple[Up | None, Down | None]] = deque()
         self._called = False
         self._held = 0
         self._held_since = 0.0
@@ -171,34 +185,45 @@ class Journal:
 
     def done(self, error: Exception | None) -> None:
         """The writer has finished what it was handed."""
-        assert self._away is not None
-        up, down, settled, marks, extra, step = self._away
-        self._away = None
-        called = self._called
+        away = self._away
+        assert away is not None
         if error is None:
             self.broken = None
-            if step is not None:
-                step.landed()
-            self._landed(up, down)
+            if away.step is not None:
+                away.step.landed()
+            self._landing.extend(zip_longest(away.ups, away.downs))
+            self._land()
+            return
+        if self.broken is None:
+            log.error("the disk refused a batch, nothing in it was confirmed: %s", error)
+        self.broken = str(error)
+        if away.step is not None:
+            away.step.failed()
+        self.settled[:0] = away.settled
+        self.extra[:0] = away.extra
+        for device in away.marks:
+            self.marks[device] = None
+        ups, downs = [*away.ups, *self._ups, self.up], [*away.downs, *self._downs, self.down]
+        self._ups.clear()
+        self._downs.clear()
+        self.up, self.down = Up(), Down()
+        self._failed(ups, downs, error)
+        self.lazily()
+        self._go_on()
+
+    def _land(self) -> None:
+        up, down = self._landing.popleft()
+        self._landed(Up() if up is None else up, Down() if down is None else down)
+        if self._landing:
+            self._loop.call_soon(self._land)
         else:
-            if self.broken is None:
-                log.error("the disk refused a batch, nothing in it was confirmed: %s", error)
-            self.broken = str(error)
-            if step is not None:
-                step.failed()
-            self.settled[:0] = settled
-            self.extra[:0] = extra
-            for device in marks:
-                self.marks[device] = None
-            ups, downs = [up, *self._ups, self.up], [down, *self._downs, self.down]
-            self._ups.clear()
-            self._downs.clear()
-            self.up, self.down = Up(), Down()
-            self._failed(ups, downs, error)
-            self.lazily()
-        if called:  # behind those whom this batch has woken: what they do next goes along
+            self._go_on()
+
+    def _go_on(self) -> None:
+        self._away = None
+        if self._called:  # behind those whom this batch has woken: what they do next goes along
             self._loop.call_soon(self._submit)
-        elif self._quiet and not self._called:
+        elif self._quiet:
             self._hush()
 
     def _submit(self) -> None:
@@ -208,26 +233,32 @@ class Journal:
         if self._lazy is not None:
             self._lazy.cancel()
             self._lazy = None
-        up = self._next_up()
-        if self._downs:
-            down = self._downs.popleft()
-        else:
-            down, self.down = self.down, Down()
+        ups, downs = self._next_ups(), self._next_downs()
         self._called = bool(
-            self._downs or self.down.futures or self.down.followers
+            self._downs
+            or self.down.futures
+            or self.down.followers
             or (not self._held and (self._ups or self.up.answers))
-        )  # fmt: skip
+        )
         if self._held:
             self.lazily()
         settled, self.settled = self.settled, []
         marks, self.marks = self.marks, {}
         extra, self.extra = self.extra, []
         step = self.steps()  # before the row: it covers what is durable by now
-        self._away = up, down, settled, marks, extra, step
+        self._away = _Away(ups, downs, settled, marks, extra, step)
         statements: list[Statement] = []
-        if up.puts or down.appended or up.withdrawn or settled or marks:
+        records = Records(
+            [(device.user.name, device.name, device.taken, device.seen_ms) for device in marks],
+            [message for up in ups for message in up.puts],
+            [number for up in ups for number in up.withdrawn],
+            [wake for down in downs for wake in down.appended],
+            [key for down in downs for key in down.keys],
+            settled,
+        )
+        if records.marks or records.puts or records.withdrawn or records.appended or settled:
             try:
-                statements.append((JOURNAL, self._row(up, down, settled, marks)))
+                statements.append((JOURNAL, self._row(records)))
             except Exception as error:  # text that is no Unicode, say: refuse it as the disk would have
                 self._loop.call_soon(self.done, error)
                 return
@@ -239,36 +270,36 @@ class Journal:
         else:  # only repeats: what they repeat is durable by now
             self.done(None)
 
-    def _next_up(self) -> Up:
+    def _next_ups(self) -> list[Up]:
         """What comes from devices, unless that has to wait until the service has caught up.
 
         A service that settles nothing must not stop those that do, so something is taken every second.
         """
         waiting = len(self._ups[0].puts if self._ups else self.up.puts)
-        now = self._loop.time()
-        if waiting and self._credit < waiting and self.crowded() and (not self._held or now - self._held_since < 1.0):
+        crowded, now = self.crowded(), self._loop.time()
+        if waiting and self._credit < waiting and crowded and (not self._held or now - self._held_since < 1.0):
             if not self._held:
                 self._held_since = now
             self._held = waiting
-            return Up()
+            return [Up()]
         self._held = self._credit = 0
-        if self._ups:
-            return self._ups.popleft()
-        up, self.up = self.up, Up()
-        return up
+        ups = [self._ups.popleft() for _ in range(min(1 if crowded else PARTS, len(self._ups)))]
+        if not ups:
+            ups.append(self.up)
+            self.up = Up()
+        return ups
 
-    def _row(self, up: Up, down: Down, settled: list[int], marks: Iterable[Device]) -> tuple[Any, ...]:
-        for entry, message in enumerate(up.puts, self.entry):
+    def _next_downs(self) -> list[Down]:
+        downs = [self._downs.popleft() for _ in range(min(PARTS, len(self._downs)))]
+        if not downs:
+            downs.append(self.down)
+            self.down = Down()
+        return downs
+
+    def _row(self, records: Records) -> tuple[int, bytes]:
+        for entry, message in enumerate(records.puts, self.entry):
             message.entry = entry
-        self.entry += len(up.puts)
-        records = Records(
-            [(device.user.name, device.name, device.taken, device.seen_ms) for device in marks],
-            up.puts,
-            up.withdrawn,
-            down.appended,
-            down.keys,
-            settled,
-        )
+        self.entry += len(records.puts)
         row = _encoder.encode(records)
         self.last += 1
         self.size += len(row)
