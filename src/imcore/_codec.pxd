@@ -121,7 +121,8 @@ cdef inline int64_t parse(const uint8_t *p, size_t n, uint32_t limit, frame_t *f
 
 
 # The whole size of the frame that starts at p, as far as its header tells: what a buffer for it must hold. Only for
-# bytes of which `parse` has said 0: then the length is within the limit, and the sum can't overflow where size_t has 32 bits.
+# bytes of which `parse` has said 0: then the length is within the limit, and the sum can't overflow where size_t has
+# 32 bits.
 cdef inline size_t size_wanted(const uint8_t *p, size_t n) noexcept nogil:
     return HEADER if n < 8 else HEADER + <size_t> be32(p + 4)
 

@@ -386,7 +386,7 @@ cdef class FrameDecoder:
         return type(self.error)(*self.error.args)
 
     cdef int keep(self, size_t n) except -1:
-        """Move n bytes of the input to the incomplete frame; its memory grows with what came, not with what was told."""
+        """Move n bytes of the input to the incomplete frame; it grows with what came, not with what was told."""
         cdef const uint8_t *p = <const uint8_t *> self.source.buf + (self.source.len - self.left)
         cdef size_t want = self.tail_len + n
         cdef uint8_t *grown
