@@ -16,7 +16,7 @@ cdef inline object os_error(int code):
 
 cdef class Hub:
     cdef object loop
-    cdef readonly TimerWheel wheel
+    cdef TimerWheel wheel
     cdef readonly uint32_t tick_ms
     cdef public size_t window           # bytes queued for a link from which room messages to it are dropped
     cdef readonly uint64_t frames_in, frames_out, bytes_in, bytes_out, relayed, dropped, links

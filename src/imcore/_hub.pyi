@@ -6,7 +6,6 @@ from typing import Self
 from typing_extensions import disjoint_base
 
 from ._link import Link
-from ._wheel import TimerWheel
 
 @disjoint_base
 class Hub:
@@ -14,8 +13,6 @@ class Hub:
     def __new__(
         cls, loop: AbstractEventLoop, *, tick_ms: int = 100, window: int = 262144, native: bool = True
     ) -> Self: ...
-    @property
-    def wheel(self) -> TimerWheel: ...
     @property
     def tick_ms(self) -> int: ...
     @property

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
-import uvloop
 
 from imcore.cli.relay import Relay
 
@@ -32,7 +31,7 @@ def through(story: Callable[[Relay], Awaitable[None]]) -> None:
             async with asyncio.timeout(20):
                 await story(relay)
 
-    uvloop.run(main())
+    asyncio.run(main())
 
 
 async def dial(relay: Relay) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

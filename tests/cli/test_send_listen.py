@@ -78,12 +78,6 @@ def test_a_listener_goes_on_where_it_stopped(place: Place) -> None:
     assert hear(place, 1) == b"4\n"
 
 
-def test_each_device_has_a_place_of_its_own(place: Place) -> None:
-    assert send(place, b"1\n").returncode == 0
-    assert hear(place, 1) == b"1\n"
-    assert hear(place, 1, "--device", "other") == b"1\n"
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_listener_that_is_stopped_and_started_prints_every_line_once(place: Place, number: signal.Signals) -> None:
     rng = random.Random(1)

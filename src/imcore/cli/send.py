@@ -15,7 +15,7 @@ import msgspec
 import uvloop
 
 from ..client import Client
-from ..errors import EncodeError, Refused
+from ..errors import ConfigError, EncodeError, Refused
 from . import options
 from .terminal import Failed, TooLong, first_of, lines, note, stop_on_signals
 
@@ -79,12 +79,21 @@ def run(args: argparse.Namespace) -> int:
     summary = Summary()
     began = time.monotonic()
     try:
-        return uvloop.run(_send(args, summary))
-    finally:
-        summary.seconds = round(time.monotonic() - began, 3)
-        note(summary.told())
-        if args.json:
-            print(msgspec.json.encode(summary).decode())
+        code = uvloop.run(_send(args, summary))
+    except ConfigError:
+        raise  # nothing was read yet: the error is all there is to tell
+    except BaseException:
+        _tell(summary, began, args.json)
+        raise
+    _tell(summary, began, args.json)
+    return code
+
+
+def _tell(summary: Summary, began: float, json: bool) -> None:
+    summary.seconds = round(time.monotonic() - began, 3)
+    note(summary.told())
+    if json:
+        print(msgspec.json.encode(summary).decode())
 
 
 async def _send(args: argparse.Namespace, summary: Summary) -> int:
