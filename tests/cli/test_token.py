@@ -18,11 +18,13 @@ SECRET = "0123456789abcdef0123456789abcdef"
 
 def pair(algorithm: str) -> tuple[str, str]:
     """Private and public key in PEM."""
-    key = {
-        "EdDSA": ed25519.Ed25519PrivateKey.generate,
-        "ES256": lambda: ec.generate_private_key(ec.SECP256R1()),
-        "RS256": lambda: rsa.generate_private_key(65537, 2048),
-    }[algorithm]()
+    key: ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+    if algorithm == "EdDSA":
+        key = ed25519.Ed25519PrivateKey.generate()
+    elif algorithm == "ES256":
+        key = ec.generate_private_key(ec.SECP256R1())
+    else:
+        key = rsa.generate_private_key(65537, 2048)
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
