@@ -1,0 +1,197 @@
+"""Rows 4, 7 and 8: the memory of idle links, new links, and the answer to a heartbeat under load."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from functools import partial
+
+from ..peers.base import Mode, Peer
+from ..peers.frames import Imcore
+from ..peers.mqtt import Mosquitto
+from ..peers.text import Nats
+from ..peers.websocket import Picows
+from .durable import WINDOW, person_to_person
+from .durable import blob as pairs_blob
+from .figures import Figure, Sample, at_least, at_most, figure
+from .machine import resident
+from .plan import US, CaseResult, Column, Contender, Plan, RowResult, run_case
+from .running import Failed, Load, Server, blob, number, sample, string, talk, wireload
+
+__all__ = ["accept", "heartbeat", "idle"]
+
+SETTLE_S = 1.5
+FIRST_ROUNDS = 10
+"""Growth counts from here: until then the process has touched all that a heartbeat touches."""
+FLIGHT = 64
+BEAT_US = 5000
+PROBE = 900_000
+"""The number of the probe's connection: a user that no other connection has."""
+LOAD = 0.7
+
+
+def _resting(peer: Peer, count: int, rounds: int) -> Sample:
+    """Memory of `count` links that have said hello, and after so many rounds of heartbeats. Raises `Failed`."""
+    with Server(peer, "apart") as server:
+        time.sleep(0.5)
+        before = resident(server.pid)
+        with Load("idle", "127.0.0.1", server.port, count) as load:
+            hellos = [peer.hello("apart", i) for i in range(count)]
+            beat = peer.beat()
+            load.tell(b"".join(string(hello.data) + number(hello.wait) for hello in hellos))
+            load.tell(string(beat.data) + number(beat.answer))
+            load.hear()
+            time.sleep(SETTLE_S)
+            found: Sample = {"bytes_a_link": (resident(server.pid) - before) / count}
+            warm = resident(server.pid)
+            took = 0.0
+            for done in range(rounds):
+                load.tell(b"\n")
+                took += float(load.hear().split()[1])
+                if done + 1 == min(FIRST_ROUNDS, rounds):
+                    warm = resident(server.pid)
+            if rounds:
+                found["growth_a_link"] = (resident(server.pid) - warm) / count
+                found["bytes_a_link_after"] = (resident(server.pid) - before) / count
+                found["beats_per_s"] = rounds * count / took * 1e3
+        return found
+
+
+def idle(plan: Plan) -> RowResult:
+    """Row 4."""
+    count, rounds = plan.sizes.idle, plan.sizes.rounds
+    peers = plan.able([Imcore(), Mosquitto(), Nats(), Picows()])
+    contenders: list[Contender] = [
+        (peer.name, partial(_resting, peer, count, rounds if peer.name == "imcore" else 0)) for peer in peers
+    ]
+    columns = [
+        Column("bytes_a_link", "bytes a link"),
+        Column("bytes_a_link_after", "after the heartbeats"),
+        Column("growth_a_link", "growth, bytes a link", 1, 1),
+        Column("beats_per_s", "heartbeats a second"),
+    ]
+    case = run_case(plan, f"{count:,} links", contenders, columns)
+    verdicts = [
+        at_most("bytes of process memory a link", 1536, case.figure("imcore", "bytes_a_link")),
+        at_most("the same after the heartbeats", 1536, case.figure("imcore", "bytes_a_link_after")),
+        at_most("growth over the heartbeats, bytes a link", 8, case.figure("imcore", "growth_a_link")),
+    ]
+    notes = [
+        f"{rounds} rounds: every link sends a PING and has its PONG before the next round. A client that beats as "
+        f"often as it may (every 30 s) beats 120 times an hour, so this is {rounds * 30 / 3600:.1f} hours of the most "
+        f"frequent heartbeats, or {rounds * 600 / 3600:.0f} hours of the rarest (600 s). Growth is counted from round "
+        f"{min(FIRST_ROUNDS, rounds)} on; 8 bytes a link are {count * 8 >> 10:,} KiB in all: some pages of noise."
+    ]
+    return RowResult("4", "memory of idle, authenticated links with heartbeat", [case], verdicts, notes)
+
+
+def _knocking(peer: Peer, users: int, seconds: float) -> Sample:
+    """New links a second, by so many users in turn. Raises `Failed`."""
+    hellos = [peer.hello("apart", i) for i in range(users)]
+    data = number(users) + number(hellos[0].wait) + b"".join(string(hello.data) for hello in hellos)
+    with Server(peer, "apart") as server, Load("accept", "127.0.0.1", server.port, FLIGHT, seconds) as load:
+        return sample(talk(load, data, server), "links")
+
+
+def accept(plan: Plan) -> RowResult:
+    """Row 7."""
+    columns = [
+        Column("links_per_s", "links a second"),
+        Column("links_per_cpu_s", "per server CPU second"),
+        Column("p50_us", "p50, ms", US, 2),
+        Column("p99_us", "p99, ms", US, 2),
+    ]
+    peers = plan.able([Imcore(), Mosquitto(), Picows(), Nats()])
+    known: list[Contender] = [(peer.name, partial(_knocking, peer, plan.sizes.users, plan.seconds)) for peer in peers]
+    new: list[Contender] = [("imcore", partial(_knocking, Imcore(), plan.sizes.strangers, plan.seconds))]
+    cases = [
+        run_case(plan, f"{plan.sizes.users:,} users who come again and again", known, columns, "links_per_s"),
+        run_case(plan, "users never seen before", new, columns),
+    ]
+    verdicts = [at_least("new links a second", 15_000, cases[0].figure("imcore", "links_per_s"))]
+    notes = [
+        f"Connect, hello, answer, reset; {FLIGHT} at once. imcore looks up the user and the device and claims the "
+        "route; mosquitto opens a clean session; picows only upgrades."
+    ]
+    return RowResult("7", "accept and authenticate (anonymous)", cases, verdicts, notes)
+
+
+def _beating(peer: Peer, load: Load, data: bytes, server: Server, seconds: float) -> Sample:
+    hello, beat = peer.hello("apart", PROBE), peer.beat()
+    found: Sample = {}
+
+    def probe() -> None:
+        with Load("probe", "127.0.0.1", server.port, BEAT_US, seconds, beat.answer) as listener:
+            listener.tell(string(hello.data) + number(hello.wait) + string(beat.data))
+            found.update({key: float(value) for key, value in json.loads(listener.hear()).items()})
+
+    under = sample(talk(load, data, server, probe))
+    if found["unanswered"]:
+        raise Failed(f"{found['unanswered']:.0f} of {found['heartbeats']:.0f} heartbeats were not answered within 2 s")
+    return {**found, "messages_per_s": under["messages_per_s"], "busy": under["cpu_s"] / under["wall_s"]}
+
+
+def _beating_in_room(peer: Peer, mode: Mode, count: int, rate: float, seconds: float) -> Sample:
+    """Heartbeats while so many messages a second are sent, a window at a time. Raises `Failed`."""
+    with Server(peer, mode) as server:
+        words = (mode, "127.0.0.1", server.port, count, seconds + 1, WINDOW, peer.answer_size(mode), rate)
+        with Load("wireload", *words) as load:
+            return _beating(peer, load, blob(peer, mode, count), server, seconds)
+
+
+def _beating_in_chat(peer: Peer, pairs: int, rate: float, seconds: float) -> Sample:
+    with (
+        Server(peer, "apart") as server,
+        Load("p2p", "frames", "127.0.0.1", server.port, pairs, seconds + 1, WINDOW, rate) as load,
+    ):
+        return _beating(peer, load, pairs_blob(peer, pairs), server, seconds)
+
+
+def heartbeat(plan: Plan) -> RowResult:
+    """Row 8."""
+    columns = [
+        Column("p50_us", "p50, ms", US, 3),
+        Column("p99_us", "p99, ms", US, 2),
+        Column("max_us", "worst, ms", US, 2),
+        Column("messages_per_s", "messages a second meanwhile"),
+        Column("busy", "share of the server's core", 1, 2),
+    ]
+    sizes, seconds = plan.sizes, plan.seconds
+    cases: list[CaseResult] = []
+    modes: list[tuple[str, Mode, int, int]] = [
+        ("row 1", "fanout", sizes.members + 1, sizes.members),
+        ("row 2", "echo", sizes.echo, 1),
+    ]
+    for title, mode, count, each in modes:
+        contenders: list[Contender] = []
+        for peer in plan.able([Imcore(), Picows()]):
+            rate = _most(plan, f"{title}: {peer.name}", partial(wireload, peer, mode, count, WINDOW, plan.seconds))
+            contenders.append((peer.name, partial(_beating_in_room, peer, mode, count, rate / each * LOAD, seconds)))
+        cases.append(run_case(plan, f"while {title} runs", contenders, columns))
+    rate = _most(plan, "row 3: imcore", partial(person_to_person, Imcore(), sizes.pairs, plan.seconds))
+    chat = partial(_beating_in_chat, Imcore(), sizes.pairs, rate * LOAD, seconds)
+    cases.append(run_case(plan, "while row 3 runs", [("imcore", chat)], columns))
+    verdicts = [at_most(f"{case.name}: p99, ms", 5, _ms(case)) for case in cases]
+    notes = [
+        f"A link of its own sends a PING every {BEAT_US / 1000:g} ms, whether the ones before were answered or not, at "
+        f"real-time priority on the load's core. The load is an open loop: windows of {WINDOW} messages, evenly, at "
+        f"{LOAD:.0%} of what the same server did just before in the closed loop; picows at {LOAD:.0%} of its own."
+    ]
+    return RowResult("8", f"p99 of a heartbeat's answer at {LOAD:.0%} load", cases, verdicts, notes)
+
+
+def _most(plan: Plan, name: str, measure: Callable[[], Sample]) -> float:
+    """Messages a second in the closed loop, the middle of three runs; 1 where it fails, so that the row says so."""
+    done: list[float] = []
+    for run in range(min(3, plan.runs)):
+        plan.tell(f"the maximum of {name}, run {run + 1}")
+        try:
+            done.append(measure()["messages_per_s"])
+        except Failed:
+            return 1.0
+    return sorted(done)[len(done) // 2]
+
+
+def _ms(case: CaseResult) -> Figure | None:
+    return figure([each["p99_us"] / 1000 for each in case.samples["imcore"] if each is not None])
