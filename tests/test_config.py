@@ -1,0 +1,151 @@
+"""The configuration: safe by default, and an error that says where, what was expected, what came and what was meant."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imcore import config
+from imcore.errors import ConfigError
+from imcore.gateway.limits import Limits as LinkLimits
+from imcore.gateway.listeners import is_loopback
+from imcore.schema import convert, keys
+
+DOCUMENT = (Path(__file__).parent.parent / "docs" / "configuration.md").read_text()
+
+# What is wrong, and what the error must tell.
+WRONG = [
+    ("[node]\nnam = 'x'", ["node.nam", "no such key", "did you mean node.name?"]),
+    ("[nod]\nname = 'x'", ["nod:", "did you mean node?"]),
+    ("[node]\nwindow = 3", ["node.window", "did you mean limits.window?"]),
+    ("[node]\nxyz = 3", ["node.xyz", "expected one of name, data, roles"]),
+    ("[node]\nname = 3", ["node.name", "expected a text", "got 3", 'name = "imcore"']),
+    ("[node]\nname = ''", ["node.name", "not empty", 'got ""']),
+    ("[node]\nname = 1979-05-27", ["node.name", "got 1979-05-27"]),
+    ("[node]\nroles = ['service', 'medai']", ["node.roles[1]", '"media"', 'got "medai"']),
+    ("[node]\nroles = ['media']", ["node.roles", '"media" is not there yet']),
+    ("[limits]\nwindow = 0", ["limits.window", "at least 1", "got 0", "window = 128"]),
+    ("[limits]\nmax_frame = true", ["limits.max_frame", "4096 to 16777216", "got true"]),
+    ("[limits]\nheartbeat = [30]", ["limits.heartbeat", "a list of 2", "got [30]"]),
+    ("[limits]\nheartbeat = [0, 30]", ["limits.heartbeat[0]", "got 0"]),
+    ("[limits]\nheartbeat = [60, 30]", ["limits.heartbeat", "[shortest, longest]", "[60, 30]"]),
+    ("[[listen]]", ["listen[0].address", "missing"]),
+    ("[[listen]]\naddress = 'a:1'\n[[listen]]\naddress = 'a'", ["listen[1].address", "host:port", "'a'"]),
+    ("[[listen]]\naddress = 'a:65536'", ["listen[0].address", "host:port"]),
+    ("[[listen]]\naddress = '::1:80'", ["listen[0].address", "[v6 address]:port"]),
+    ("[[listen]]\naddress = 'a:1'\ntls = { certificate = 'c' }", ["listen[0].tls.key", "missing"]),
+    ("listen = []", ["listen", "one or more"]),
+    ("[bus]\nengine = 'redis'", ["bus.engine", "not there yet", '"embedded"']),
+    ("[auth]\nmode = 'password'", ["auth.mode", '"anonymous" or "jwt"', '"password"']),
+]
+
+
+@pytest.mark.parametrize(("text", "told"), WRONG)
+def test_what_is_wrong_is_named_with_what_was_expected_and_what_came(text: str, told: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.parse(text, source="imcore.toml")
+    assert str(caught.value).startswith("imcore.toml: ")
+    assert "\n" not in str(caught.value)
+    assert not [part for part in told if part not in str(caught.value)], str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "place"), [("a = 1\nb == 2", "c.toml:2:4"), ("\n\n[node", "c.toml:3"), ('x = "', "c.toml:1")]
+)
+def test_a_syntax_error_has_its_file_line_and_column(text: str, place: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^{re.escape(place)}: not TOML: \S"):
+        config.parse(text, source="c.toml")
+
+
+def test_a_secret_never_stands_in_an_error() -> None:
+    for text in ("[auth]\nkeys = 'hunter2'", "[auth]\nkeys = [1, { a = 'hunter2' }]", "[auth]\nkeys = [['hunter2']]"):
+        with pytest.raises(ConfigError, match=r"auth\.keys") as caught:
+            config.parse(text)
+        assert "hunter2" not in str(caught.value)
+
+
+def test_an_empty_file_is_a_node_for_trials_on_loopback() -> None:
+    made = config.parse("")
+    assert made == msgspec.structs.replace(config.Config(), node=made.node)
+    assert all(is_loopback(listen.address) for listen in made.listen)
+    assert made.auth.mode == "anonymous"
+
+
+def test_relative_paths_begin_at_the_files_folder(tmp_path: Path) -> None:
+    file = tmp_path / "imcore.toml"
+    file.write_text('[[listen]]\naddress = "[::1]:443"\ntls = { certificate = "c.pem", key = "/k.pem" }')
+    made = config.load(file)
+    assert made.node.data == str(tmp_path / "data")
+    assert made.listen[0].tls == config.Tls(certificate=str(tmp_path / "c.pem"), key="/k.pem")
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nothing\.toml: expected a TOML file that can be read"):
+        config.load(tmp_path / "nothing.toml")
+    (tmp_path / "latin.toml").write_bytes(b'[node]\nname = "\xe9"')
+    with pytest.raises(ConfigError, match="offset 15"):
+        config.load(tmp_path / "latin.toml")
+
+
+def test_a_struct_made_in_a_program_is_checked_too() -> None:
+    with pytest.raises(ConfigError, match="host:port"):
+        config.Listen(address="nowhere")
+
+
+def test_links_get_every_limit_of_the_file() -> None:
+    names = set(LinkLimits.__struct_fields__) - {"publish", "rooms_per_link"}
+    assert names == set(config.Limits.__struct_fields__)
+    assert config.Config().link_limits() == LinkLimits()
+    other = config.parse('[rooms]\npublish = "none"\nper_link = 3\n[limits]\nwindow = 7').link_limits()
+    assert (other.publish, other.rooms_per_link, other.window) == ("none", 3, 7)
+
+
+def documented() -> dict[str, str]:
+    """The rows of the document, by the key with its table; what `tls` holds is in its row."""
+    rows = {}
+    for section in DOCUMENT.split("\n## ")[1:]:
+        table = section.split("`")[1].strip("[]")
+        for row in re.finditer(r"^\| `(\w+)` \|.*", section, re.MULTILINE):
+            rows[f"{table}.{row[1]}"] = row[0]
+    return rows
+
+
+@pytest.mark.parametrize(("key", "line"), list(keys(config.Config)))
+def test_the_document_has_every_key_with_its_default(key: str, line: str) -> None:
+    row = documented()[".".join(key.split(".")[:2])]
+    default = line.partition(" = ")[2].partition("  # ")[0]
+    assert default == "…" or f"`{default}`" in row
+    if "tls." in key:
+        assert key.rpartition(".")[2] in row
+
+
+def test_the_document_has_no_key_that_there_is_not() -> None:
+    assert set(documented()) == {".".join(key.split(".")[:2]) for key, _ in keys(config.Config)}
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.dates(),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(
+                    ["node", "listen", "auth", "limits", "name", "tls", "address", "window", "keys", "a.b", ""]
+                ),
+                inner,
+                max_size=3,
+            )
+        ),
+        max_leaves=8,
+    )
+)
+def test_any_document_is_taken_or_refused_with_a_config_error(document: object) -> None:
+    table = document if isinstance(document, dict) else {"listen": document}
+    with contextlib.suppress(ConfigError):
+        convert(table, config.Config, "x")
