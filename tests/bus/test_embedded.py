@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import sqlite3
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from imcore.bus.embedded import EmbeddedBus
+from imcore.bus.embedded.users import Device, User
 from imcore.bus.ports import Route
 from imcore.errors import EngineError
 from imcore.messages import Resume
@@ -284,6 +286,26 @@ class TestTables:
                 opening = await bus.inbox.open("bob", "phone", None, "oldest")
                 assert (opening.first, opening.head, opening.accepted) == (5, 6, 8)
                 assert (await bus.inbox.open("bob", "desk", Resume(epoch, 2), "oldest")).first == 3
+
+        run(main())
+
+    def test_who_has_left_memory_leaves_nothing_for_the_collector(self, tmp_path: Path) -> None:
+        async def main() -> None:
+            async with opened(tmp_path) as bus:
+                core = bus._core
+                assert core is not None
+                for n in range(50):
+                    await bus.inbox.open(f"user{n}", "phone", None, "oldest")
+                await fold(bus)
+                gc.collect()
+                gc.disable()
+                try:
+                    core.users.sweep(100)
+                    core.users.sweep(100)
+                    await asyncio.sleep(0)
+                    assert not [each for each in gc.get_objects() if isinstance(each, User | Device)]
+                finally:
+                    gc.enable()
 
         run(main())
 

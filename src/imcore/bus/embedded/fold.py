@@ -11,7 +11,6 @@ import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import islice
 from typing import Any
 
 import msgspec
@@ -148,7 +147,7 @@ class Fold:
         while self._todo and len(users) + len(devices) + len(inbox) < 5 * STEP_ROWS and size < STEP_BYTES:
             user = self._todo.popleft()
             part: list[Wake] = []
-            for wake in islice(user.tail, STEP_ROWS):
+            for wake in user.tail[:STEP_ROWS]:
                 part.append(wake)
                 size += len(wake.body)
                 if size >= STEP_BYTES:
@@ -193,9 +192,7 @@ class Fold:
             user.folding = False
             user.forgotten = user.forgotten[forgotten:]
             user.stored, user.swept = head, first
-            tail = user.tail
-            while tail and tail[0].seq <= head:
-                user.stored_size += len(tail.popleft().body)
+            user.stored_size += user.cut(head + 1)
         self._shown.clear()
 
     def _failed(self) -> None:

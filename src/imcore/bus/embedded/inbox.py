@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
-from itertools import islice
 
 from ...errors import EngineError
 from ...messages import Resume
@@ -121,7 +120,8 @@ class EmbeddedInbox:
             size -= sum(len(message.body) for message in found)
         tail = state.tail
         if tail and after + 1 >= tail[0].seq:
-            for wake in islice(tail, after + 1 - tail[0].seq, max(0, after + 1 - tail[0].seq + count - len(found))):
+            start = after + 1 - tail[0].seq
+            for wake in tail[start : start + max(0, count - len(found))]:
                 size -= len(wake.body)
                 if found and size < 0:
                     break

@@ -286,12 +286,15 @@ class Reader:
 
     def _run(self) -> None:
         while (asked := self._jobs.get()) is not None:
-            answers: list[tuple[asyncio.Future[Any], Any, Exception | None]] = []
-            for query, future in asked:
-                try:
-                    answers.append((future, query(self._connection), None))
-                except sqlite3.Error as error:
-                    answers.append((future, None, EngineError(explain(error))))
-                except Exception as error:  # whoever asked must hear of it
-                    answers.append((future, None, error))
-            self._loop.call_soon_threadsafe(self._back, answers)
+            self._loop.call_soon_threadsafe(self._back, [self._answer(*each) for each in asked])
+            del asked  # or the last trip's results would stay until the next one
+
+    def _answer(
+        self, query: Callable[[sqlite3.Connection], Any], future: asyncio.Future[Any]
+    ) -> tuple[asyncio.Future[Any], Any, Exception | None]:
+        try:
+            return future, query(self._connection), None
+        except sqlite3.Error as error:
+            return future, None, EngineError(explain(error))
+        except Exception as error:  # whoever asked must hear of it
+            return future, None, error
