@@ -30,6 +30,7 @@ WRONG = [
     ("[node]\nname = 1979-05-27", ["node.name", "got 1979-05-27"]),
     ("[node]\nroles = ['service', 'medai']", ["node.roles[1]", '"media"', 'got "medai"']),
     ("[node]\nroles = ['media']", ["node.roles", '"media" is not there yet']),
+    ("[node]\nroles = ['service', 'uplink']", ["node.roles", '"downlink" can not be left out']),
     ("[limits]\nwindow = 0", ["limits.window", "at least 1", "got 0", "window = 128"]),
     ("[limits]\nmax_frame = true", ["limits.max_frame", "4096 to 16777216", "got true"]),
     ("[limits]\nheartbeat = [30]", ["limits.heartbeat", "a list of 2", "got [30]"]),

@@ -44,6 +44,9 @@ class Node(_Section, frozen=True, kw_only=True):
         for role in ("access", "media"):
             if role in self.roles:
                 raise ConfigError(f'roles: "{role}" is not there yet: leave it out')
+        for role in ("downlink", "uplink"):
+            if role not in self.roles:
+                raise ConfigError(f'roles: "{role}" can not be left out yet: one process serves both ways')
 
 
 class Tls(listeners.Tls, frozen=True, kw_only=True, forbid_unknown_fields=True):
