@@ -1,8 +1,8 @@
 """The link on one core, without a socket: what a frame costs from the bytes that came to the bytes to send.
 
 A round is one read of 1,000 frames. `relay`: a message of 48 bytes for a room of so many members, whose carriers drop
-what they are given. `answer`: PING to PONG. `hand`: `MSG` to a Python method. What sockets cost is measured from another
-process, with the whole gateway.
+what they are given. `answer`: PING to PONG. `hand`: `MSG` to a Python method. What sockets cost is measured from
+another process, with the whole gateway.
 """
 
 from __future__ import annotations
