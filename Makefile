@@ -3,6 +3,9 @@
 
 PYTHON ?= python3
 FUZZ_SECONDS ?= 30
+ROWS ?= all
+RUNS ?= 5
+SECONDS ?= 2
 
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 BIN := .venv/bin
@@ -11,11 +14,11 @@ CORE := pyproject.toml setup.py $(wildcard src/imcore/_*.pyx src/imcore/*.pxd sr
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check benchmarks wheel sanitize fuzz coverage clean distclean
+.PHONY: help demo test check benchmarks bench wheel sanitize fuzz coverage clean distclean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1@/p' Makefile | tr @ '\t' | expand -t 14
-	@echo 'PYTHON=python3.13 chooses the Python (3.11 or newer), FUZZ_SECONDS=300 fuzzes for longer.'
+	@echo 'PYTHON=python3.13 chooses the Python (3.11 or newer), FUZZ_SECONDS=300 fuzzes for longer, ROWS=1,2 benches less.'
 
 demo: .venv/.built ## Build, then send real messages by every way there is and show what became of them
 	@$(BIN)/imcore demo
@@ -35,6 +38,9 @@ check: .venv/.with-test .venv/.with-check ## Style, types, stubs against the bui
 
 benchmarks: .venv/.with-test ## Measure the compiled core against its peers
 	$(BIN)/python -m pytest benchmarks
+
+bench: .venv/.with-test .venv/.with-bench ## Measure the gateway against its peers and the targets (half an hour)
+	$(BIN)/python -m benchmarks.bench --install --rows $(ROWS) --runs $(RUNS) --seconds $(SECONDS)
 
 wheel: .venv/.with-package ## Build sdist and wheel into dist/, and try both in empty environments
 	rm -rf dist

@@ -26,6 +26,7 @@ class Sizes:
     pairs: int = 200
     idle: int = 15_000
     rounds: int = 120
+    quiet_s: float = 35.0
     users: int = 2000
     strangers: int = 200_000
     growth: tuple[int, ...] = (100, 1000, 10_000)
@@ -36,7 +37,10 @@ class Sizes:
     @classmethod
     def small(cls) -> Sizes:
         """To see that everything works, not to measure."""
-        return cls(10, 4, 4, 20, 2, 10, 5000, (4, 8), 5, 0.3, 3)
+        return cls(
+            members=10, echo=4, pairs=4, idle=20, rounds=2, quiet_s=0, users=10, strangers=5000, growth=(4, 8), slow=5,
+            slow_seconds=0.3, big=3,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
