@@ -94,8 +94,8 @@ def idle(plan: Plan) -> RowResult:
         f"{rounds} rounds, one run: every link sends a PING and has its PONG before the next round. A client that "
         f"beats as often as it may (every 30 s) beats 120 times an hour, so this is {rounds * 30 / 3600:.1f} hours of "
         f"the most frequent heartbeats, or {rounds * 600 / 3600:.0f} hours of the rarest (600 s). They begin "
-        f"{quiet_s:g} s after the links are up, when the engine has written the new users to its tables. 8 bytes a link are "
-        f"{count * 8 >> 10:,} KiB in all: some pages of noise."
+        f"{quiet_s:g} s after the links are up, when the engine has written the new users to its tables. 8 bytes a "
+        f"link are {count * 8 >> 10:,} KiB in all: some pages of noise."
     ]
     return RowResult("4", "memory of idle, authenticated links with heartbeat", cases, verdicts, notes)
 

@@ -73,7 +73,12 @@ def test_a_listener_stopped_half_way_gets_every_line_once(tmp_path: Path, how: s
         time.sleep(0.3)
         bob.send_signal(signal.SIGTERM)
         bob.wait(20)
-    assert out.read_text().splitlines() == LINES
+    got = out.read_text().splitlines()
+    if how is signal.SIGKILL:  # between writing a line and remembering it: the one line that may come again
+        again = [n for n in range(1, len(got)) if got[n] == got[n - 1]]
+        assert len(again) <= 1
+        got = [line for n, line in enumerate(got) if n not in again]
+    assert got == LINES
 
 
 def test_what_is_refused_is_named_and_the_rest_sent(tmp_path: Path) -> None:
