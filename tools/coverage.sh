@@ -4,6 +4,8 @@ set -eu
 python=$PWD/.venv/bin/python
 tools/build_apart.sh coverage IMCORE_COVERAGE=1
 cd build/coverage
-export PYTHONPATH=src
-"$python" -m coverage run -m pytest tests -q -o timeout=300
+export PYTHONPATH="$PWD/src"
+status=0
+"$python" -m coverage run -m pytest tests -q -o timeout=300 || status=$?
 "$python" -m coverage report
+exit $status

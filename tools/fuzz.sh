@@ -21,7 +21,7 @@ for target in fuzz/fuzz_*.py; do
     name=$(basename "$target" .py)
     mkdir -p "$corpus/$name"
     echo "== $name: $seconds s"
-    LD_PRELOAD=$preload ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=src:. \
+    LD_PRELOAD=$preload ASAN_OPTIONS=detect_leaks=0 PYTHONPATH="$PWD/src:$PWD" \
         "$python" "$target" "$corpus/$name" -artifact_prefix="$corpus/$name-" -max_total_time="$seconds" -timeout=10 \
         >"$name.log" 2>&1 || { tail -n 60 "$name.log"; exit 1; }
     grep 'DONE' "$name.log" || { tail -n 60 "$name.log"; exit 1; }

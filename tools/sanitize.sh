@@ -12,7 +12,7 @@ log=log_path=$PWD/reports/report
 status=0
 LD_PRELOAD="$("$compiler" -print-file-name=libasan.so) $("$compiler" -print-file-name=libubsan.so)" \
     ASAN_OPTIONS="$log:detect_stack_use_after_return=1:exitcode=0" UBSAN_OPTIONS="$log:print_stacktrace=1" \
-    PYTHONMALLOC=malloc PYTHONPATH=src \
+    PYTHONMALLOC=malloc PYTHONPATH="$PWD/src" \
     "$python" -m pytest tests --hypothesis-profile=sanitize -o timeout=300 || status=$?
 for report in reports/*; do
     [ -f "$report" ] || continue
