@@ -315,6 +315,27 @@ class TestStayingConnected:
 
         assert order == ["old delivers", "new welcomes", "old is left"]
 
+    def test_a_link_that_dies_while_it_drains_is_not_called_open(self) -> None:
+        asked, seen = asyncio.Event(), asyncio.Event()
+
+        async def leaving(link: Conversation) -> None:
+            await link.welcome()
+            link.say(GOAWAY, body=pack(GoAway("draining", 5000, 0)))
+            await asked.wait()  # then it dies, and the next one has not answered yet
+
+        async def new(link: Conversation) -> None:
+            await link.expect(HELLO)
+            asked.set()
+            await seen.wait()
+
+        @with_client(leaving, new, accept)
+        async def _(im: Client) -> None:
+            await asked.wait()
+            await until(lambda: im.state is not State.OPEN)
+            seen.set()
+            await im.send("chat", b"x")
+            assert im.state is State.OPEN
+
     def test_an_old_link_that_our_own_new_one_supersedes_does_not_end_the_client(self) -> None:
         old: list[Conversation] = []
 

@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from enum import Enum
 
-from .._link import Hub
+from .._hub import Hub
 from ..errors import LinkClosed
 from ..messages import GoAway, Hello
 from ..points import Point
@@ -69,6 +69,7 @@ class Connection:
         self._hello = hello
         self._say = say
         self._leave_at = 0.0  # the time that a GOAWAY gave us for coming back
+        self._moving = False  # the used link drains while the next one is opened
         self._renewals = 0  # tokens that were refused since the last WELCOME
 
     async def run(self, hub: Hub) -> None:
@@ -84,8 +85,9 @@ class Connection:
                 began = now()
                 await link.over
                 backoff.lived(now() - began)
-                if link is self.link:
-                    continue  # it was time to leave
+                if link is self.link:  # it was time to leave
+                    self._moving = True
+                    continue
                 failure = link.reason
             if self._final(failure):
                 raise LinkClosed(failure.code, f"{failure.text}: {_ADVICE[failure.code]}", None)
@@ -98,6 +100,7 @@ class Connection:
     def switch(self, link: ClientLink) -> None:
         """The link is welcomed: it takes the place of the one before."""
         old, self.link = self.link, link
+        self._moving = False
         self._renewals = 0
         if old is not None:
             old.close()
@@ -107,6 +110,8 @@ class Connection:
         if link is not self.link:
             return False
         self.link = None
+        if self._moving:
+            self._say(State.WAITING, "the link that drained is over, and the next one is not open yet")
         return True
 
     def leave(self, link: ClientLink, notice: GoAway) -> None:
