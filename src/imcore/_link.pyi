@@ -3,8 +3,7 @@ from typing import Final, Protocol, Self
 
 from typing_extensions import disjoint_base
 
-from ._hub import Hub as Hub
-from ._room import Room as Room
+from ._hub import Hub
 from .errors import FrameError
 
 HAND: Final[int]

@@ -31,8 +31,6 @@ cdef extern from *:
     """
     bint POISON "IMCORE_POISON"
 
-globals().update(Hub=Hub, Room=Room)  # the three are imported from here: what is cimported has no name in Python
-
 HAND = DO_HAND
 ANSWER = DO_ANSWER
 IGNORE = DO_IGNORE
@@ -41,6 +39,8 @@ RELAY = DO_RELAY
 
 cdef enum:
     NEW_INPUT = 8 * 1024        # what a link gets of a turn before it may send more than HELLO
+    PAD = 11
+    PAD_MOST = 4096             # wire: "The frame"
     LINGER_MS = 3000            # how long a closed link waits for the other side to close
     T_PONG = 4
     T_MSG = 5
@@ -421,7 +421,10 @@ cdef class Link:
             self.answer(frame)
         elif action == DO_HAND:
             self.hand(frame)
-        elif action != DO_IGNORE:
+        elif action == DO_IGNORE:
+            if frame.type == PAD and frame.body_len > PAD_MOST:
+                self.fault(BadFrame(f"PAD: expected at most {PAD_MOST} bytes, got {frame.body_len}", self.start))
+        else:
             self.fault(BadFrame(f"{NAMES[frame.type]} may not come now, or not from this side", self.start))
         self.start += HEADER + frame.length
         return 0

@@ -265,6 +265,7 @@ class TestMessages:
             frame(MSG, 1, "", b"x", FAILED),
             frame(MSG, 1, "room", b"x", ROOM | FAILED),
             frame(PING, 1, "", b"x"),
+            frame(PAD, body=bytes(4097)),
             b"\xa1\x05\x00\x00" + struct.pack(">IQ", 65537, 1),
         ],
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from imcore._codec import ACK, MSG, PONG, ROOM
+from imcore._codec import ACK, MSG, PAD, PONG, ROOM
 from imcore._link import ANSWER, HAND, IGNORE, RELAY, TAKE
 from imcore.errors import BadFrame, FrameError
 
@@ -69,7 +69,10 @@ class LinkModel:
             if frame.id > self.sent:
                 self.fault(BadFrame("ACK", self.offset), self.offset)
             self.taken = max(self.taken, frame.id) if frame.id <= self.sent else self.taken
-        elif action != IGNORE:
+        elif action == IGNORE:
+            if frame.type == PAD and len(frame.body) > 4096:
+                self.fault(BadFrame("PAD", self.offset), self.offset)
+        else:
             self.fault(BadFrame("moves", self.offset), self.offset)
 
     def fault(self, error: FrameError, at: int) -> None:

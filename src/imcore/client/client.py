@@ -18,7 +18,7 @@ from typing import Literal, Self
 import msgspec
 
 from .._codec import ACK, MSG
-from .._link import Hub
+from .._hub import Hub
 from ..errors import ConfigError, EncodeError, ImcoreError, LinkClosed, LocalError, OutboxFull, Refused, Unknown
 from ..messages import GoAway, Hello, Refusal, Welcome
 from ..points import parse_points

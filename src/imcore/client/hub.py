@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .._link import Hub
+from .._hub import Hub
 
 __all__ = ["shared_hub"]
 

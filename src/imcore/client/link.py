@@ -6,7 +6,8 @@ import asyncio
 from typing import Protocol, Self
 
 from .._codec import ACK, ERROR, FAILED, GOAWAY, HELLO, MSG, PING, PONG, ROOM, WELCOME
-from .._link import Hub, Link
+from .._hub import Hub
+from .._link import Link
 from ..errors import FrameError, LinkClosed, RemoteError
 from ..messages import Error, GoAway, Hello, Refusal, Resume, Welcome, pack, unpack
 from ..session import HELLO_LIMIT, Phase, moves

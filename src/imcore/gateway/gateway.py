@@ -14,7 +14,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from .._codec import GOAWAY, WELCOME
-from .._link import Hub, Link
+from .._hub import Hub
+from .._link import Link
 from ..bus.ports import Bus, Route, Wake
 from ..errors import BadHello, EngineError, Unauthorized
 from ..messages import GoAway, Hello, Role, Welcome, pack, unpack
@@ -167,16 +168,6 @@ class Gateway:
             route = self._take_over(link, user, hello)
             await self.bus.routes.claim(route)
             opening = await self.bus.inbox.open(user, hello.device, hello.resume, hello.fresh, down=hello.role != "up")
-        except BadHello as error:
-            link.farewell(error.code, str(error))
-        except Unauthorized as error:
-            link.farewell(error.code, str(error))
-        except EngineError as error:
-            link.farewell("overloaded", str(error), 1000)
-        except Exception:
-            _log.exception("HELLO could not be answered")
-            link.farewell("internal", "this node could not answer HELLO: its log says why", 1000)
-        else:
             if link.open:
                 self._open(
                     link,
@@ -196,6 +187,13 @@ class Gateway:
                         time_ms=time.time_ns() // 1_000_000,
                     ),
                 )
+        except (BadHello, Unauthorized) as error:
+            link.farewell(error.code, str(error))
+        except EngineError as error:
+            link.farewell("overloaded", str(error), 1000)
+        except Exception:
+            _log.exception("HELLO could not be answered")
+            link.farewell("internal", "this node could not answer HELLO: its log says why", 1000)
 
     async def _user(self, token: str) -> str:
         if not token:

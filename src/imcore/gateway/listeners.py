@@ -12,7 +12,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from .._link import Hub, Link
+from .._hub import Hub
+from .._link import Link
 from ..carrier import TransportCarrier
 from ..errors import ConfigError
 

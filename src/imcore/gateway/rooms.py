@@ -5,7 +5,9 @@ A member's own publishing never comes here: the link relays it itself.
 
 from __future__ import annotations
 
-from .._link import Hub, Link, Room
+from .._hub import Hub
+from .._link import Link
+from .._room import Room
 from ..errors import EncodeError
 from ..messages import Refusal
 from .limits import Limits
