@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from imcore._codec import PING, PONG, encode
-from imcore._link import Hub, Link
+from imcore._hub import Hub
+from imcore._link import Link
+from imcore.cli.certificate import self_signed
 from imcore.points import Point
 from imcore.session import Phase, moves
 from imcore.ways import dial as dialling
 from imcore.ways.dial import dial, in_turn
-from tests.ways.certificates import authority
 
 OPEN = moves(Phase.CLIENT_OPEN)
 
@@ -61,18 +62,26 @@ async def reach(host: str, *, tls: tuple[ssl.SSLContext, ssl.SSLContext] | None 
         hub.close()
 
 
+def both_sides(folder: Path, host: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Contexts of a server called `host`, and of a client that trusts it and nobody else."""
+    files, trust = self_signed(folder, host)
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(files.certificate, files.key)
+    return server, trust
+
+
 @pytest.mark.parametrize("native", [True, False])
 def test_a_frame_goes_there_and_back_over_tcp(native: bool) -> None:
     asyncio.run(reach("127.0.0.1", native=native))
 
 
 def test_and_over_tls(tmp_path: Path) -> None:
-    asyncio.run(reach("127.0.0.1", tls=authority(tmp_path, "127.0.0.1")))
+    asyncio.run(reach("127.0.0.1", tls=both_sides(tmp_path, "127.0.0.1")))
 
 
 def test_a_certificate_for_another_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ssl.SSLCertVerificationError):
-        asyncio.run(reach("127.0.0.1", tls=authority(tmp_path, "im.example.com")))
+        asyncio.run(reach("127.0.0.1", tls=both_sides(tmp_path, "im.example.com")))
 
 
 def test_a_host_that_refuses_and_a_name_that_is_none_are_os_errors() -> None:

@@ -1,4 +1,4 @@
-"""A certificate for 127.0.0.1 that signs itself and is made to be thrown away: for the demo's TLS, and nothing else."""
+"""A certificate that signs itself and is made to be thrown away: for the demo's TLS and for tests, and nothing else."""
 
 from __future__ import annotations
 
@@ -17,8 +17,12 @@ from ..config import Tls
 __all__ = ["self_signed"]
 
 
-def self_signed(folder: Path) -> tuple[Tls, ssl.SSLContext]:
-    """Files for a listener, written to `folder`, and a context for clients that trusts them and nobody else."""
+def self_signed(folder: Path, host: str = "127.0.0.1") -> tuple[Tls, ssl.SSLContext]:
+    """Files for a listener called `host`, written to `folder`, and a context for clients that trusts nobody else."""
+    try:
+        subject: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        subject = x509.DNSName(host)
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "imcore demo")])
     now = datetime.datetime.now(datetime.UTC)
@@ -30,7 +34,7 @@ def self_signed(folder: Path) -> tuple[Tls, ssl.SSLContext]:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(hours=1))
         .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([subject]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, hashes.SHA256())
     )
