@@ -16,6 +16,7 @@ from benchmarks.bench.__main__ import ROWS, rows_of
 from benchmarks.bench.figures import Figure, at_least, at_most, figure, ratio
 from benchmarks.bench.growth import spread
 from benchmarks.bench.machine import cpu_seconds
+from benchmarks.bench.picture import draw
 from benchmarks.bench.plan import CaseResult, Plan, RowResult, Sizes, run_case
 from benchmarks.bench.report import merged
 from benchmarks.bench.running import Failed, interleaved, sample
@@ -128,6 +129,20 @@ class TestReport:
         assert [each["made"]["runs"] for each in second["rows"]] == [5, 2]
         medians = [each["cases"][0]["contenders"]["imcore"]["v"]["median"] for each in second["rows"]]
         assert medians == [1.0, 7.0]
+
+    def test_the_picture_shows_each_contender_and_survives_any_name(self) -> None:
+        samples: dict[str, list[dict[str, float] | None]] = {
+            "imcore": [{"messages_per_s": 40_000.0}, {"messages_per_s": 50_000.0}],
+            "<peer>": [{"messages_per_s": 10_000.0}, None],
+            "broken": [None, None],
+        }
+        content = merged({}, [RowResult("3", "t", [case(samples, "messages_per_s")], [])], ABOUT, ["3"])
+        picture = draw(json.loads(json.dumps(content)))
+        words = ["".join(text.itertext()) for text in ET.fromstring(picture).iter("{http://www.w3.org/2000/svg}text")]
+        assert "imcore" in words
+        assert "<peer>" in words
+        assert "45" in words
+        assert "broken" not in words
 
     def test_rows_are_chosen_by_name(self) -> None:
         assert rows_of("all") == list(ROWS)

@@ -6,6 +6,7 @@ here opens a socket.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -49,40 +50,40 @@ class People:
     text_at: int
 
 
-class Peer:
+class Peer(ABC):
     """One contender. `name` is what it is called in tables; `package` is Debian's, if one would install it."""
 
     name: str
     package: str | None = None
 
+    @abstractmethod
     def missing(self) -> str | None:
         """Why it can't be run here, or None."""
-        raise NotImplementedError
 
+    @abstractmethod
     def version(self) -> str:
         """What is measured, for the record."""
-        raise NotImplementedError
 
+    @abstractmethod
     def command(self, folder: Path, port: int, mode: Mode) -> list[str]:
         """Starts the server on this port of 127.0.0.1, in the foreground, with its files in `folder`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def hello(self, mode: Mode, i: int) -> Hello:
         """The first bytes of connection number i."""
-        raise NotImplementedError
 
+    @abstractmethod
     def message(self, mode: Mode, i: int) -> bytes:
         """One message of connection number i, with `PAYLOAD` in it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def answer_size(self, mode: Mode) -> int:
         """The bytes in which a message arrives at a connection."""
-        raise NotImplementedError
 
     def beat(self) -> Beat:
         """A heartbeat."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{self.name} is not in the rows that need this")
 
     def people(self, i: int) -> People:
         """Pair number i of p2p's."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{self.name} is not in the rows that need this")
