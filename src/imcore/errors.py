@@ -77,7 +77,7 @@ class FrameError(RemoteError):
 
 
 class BadFrame(FrameError):
-    """Magic, type, flags, lengths or route are not what wire.md's frame allows, or the frame may not come now."""
+    """Magic, type, flags, lengths or route are not what the wire's frame allows, or the frame may not come now."""
 
 
 class TooLarge(FrameError):
@@ -136,7 +136,8 @@ class Refused(ImcoreError):
 class Unknown(ImcoreError):
     """The time was up, or the client closed, before an answer came: the message may be durable, or may not.
 
-    `id` is its number. The next link settles it: the same number is sent again and recognised as a repeat.
+    `id` is its number; 0 = it was never sent, and never will be. Otherwise the next link settles it: the same number is
+    sent again and recognised as a repeat.
     """
 
     code = "timeout"

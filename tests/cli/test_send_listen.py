@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import random
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from imcore import Client
 from tests.cli.running import PATIENCE_S, Place, finishing, until
 
 
@@ -76,6 +78,18 @@ def test_a_listener_goes_on_where_it_stopped(place: Place) -> None:
     assert hear(place, 1) == b"1\n"
     assert hear(place, 2) == b"2\n3\n"
     assert hear(place, 1) == b"4\n"
+
+
+def test_each_device_has_a_place_of_its_own(place: Place) -> None:
+    async def meet(device: str) -> None:  # from here on the server keeps messages for it
+        async with asyncio.timeout(20), Client(points=[place.env["IMCORE_POINT"]], token="bob", device=device) as im:
+            await im.join("here")
+
+    asyncio.run(meet("listen"))
+    asyncio.run(meet("other"))
+    assert send(place, b"1\n").returncode == 0
+    assert hear(place, 1) == b"1\n"
+    assert hear(place, 1, "--device", "other") == b"1\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
