@@ -331,7 +331,8 @@ class TestStayingConnected:
         @with_client(leaving, new, accept)
         async def _(im: Client) -> None:
             await asked.wait()
-            await until(lambda: im.state is not State.OPEN)
+            async with asyncio.timeout(3):  # well before the next link is given up
+                await until(lambda: im.state is not State.OPEN)
             seen.set()
             await im.send("chat", b"x")
             assert im.state is State.OPEN

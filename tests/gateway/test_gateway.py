@@ -182,6 +182,23 @@ class TestHello:
 
         run(main())
 
+    def test_what_fails_inside_is_told_as_internal_and_costs_one_link(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def main() -> None:
+            async with running(tmp_path) as here:
+                with monkeypatch.context() as broken:
+                    broken.setattr(here.gateway, "_moves", {})
+                    async with Wire(here.address) as wire:
+                        wire.say(hello())
+                        got = await wire.hear()
+                        assert (got.type, got.map["code"], got.map["retry_ms"]) == (ERROR, "internal", 1000)
+                        await wire.hear_end()
+                async with Wire(here.address) as wire:
+                    await wire.greet()
+
+        run(main())
+
 
 class TestMessages:
     def test_a_message_goes_the_whole_way(self, tmp_path: Path, native: bool) -> None:
