@@ -81,8 +81,10 @@ def test_different_devices_are_handled_at_once_up_to_the_bound(tmp_path: Path) -
                 bus.queue.put(uplink(1, user=f"user{n}"), Link())
             await until(lambda: done == 20)
             assert peak == 5
-            await until(lambda: not service._workers)
-            assert not service._lanes  # nothing stays behind for a device that is idle
+            lanes = service._lanes
+            assert lanes is not None
+            await until(lambda: not lanes.running)
+            assert not len(lanes)  # nothing stays behind for a device that is idle
 
     run(main())
 
@@ -214,7 +216,9 @@ def test_close_waits_for_handlers_and_what_it_cuts_off_comes_again(tmp_path: Pat
             bus.queue.put(uplink(1, user="quick"), Link())
             bus.queue.put(uplink(1, user="slow"), Link())
             bus.queue.put(uplink(2, user="slow"), Link())
-            await until(lambda: len(service._workers) == 2)
+            lanes = service._lanes
+            assert lanes is not None
+            await until(lambda: lanes.running == 2)
         assert events == ["quick done", "slow cut off"]
         bus = EmbeddedBus(tmp_path)
         await bus.start()

@@ -5,6 +5,7 @@ It is what a business service looks like, small enough to read at once; it knows
 
 from __future__ import annotations
 
+from asyncio import Future
 from typing import Annotated
 
 import msgspec
@@ -52,9 +53,9 @@ def register(service: Service) -> None:
         return None
 
     @service.on(ROUTE, check=check)
-    async def chat(message: Uplink) -> None:
+    def chat(message: Uplink) -> Future[int]:
         said = _decode(message.body)
-        await service.push(said.to, ROUTE, _encode(Heard(message.user, said.text)), key=message.key)
+        return service.push(said.to, ROUTE, _encode(Heard(message.user, said.text)), key=message.key)
 
 
 def _shown(body: bytes) -> str:

@@ -39,7 +39,7 @@ class EngineMachine(RuleBasedStateMachine):
         self.queue = QueueModel()
         self.inboxes = {name: InboxModel(LIMIT) for name in ("alice", "bob")}
         self.expected: list[tuple[Link, int]] = []
-        self.appends: list[tuple[asyncio.Task[int], int]] = []
+        self.appends: list[tuple[asyncio.Future[int], int]] = []
         self.bus = self.start()
         self.epoch = self.bus._store.epoch
 
@@ -92,11 +92,9 @@ class EngineMachine(RuleBasedStateMachine):
     def append(self, user: str, key: str | None) -> None:
         body = b"%d" % len(self.inboxes[user].bodies)
 
-        async def begin() -> asyncio.Task[int]:
+        async def begin() -> asyncio.Future[int]:
             await self._loaded(user)
-            task = asyncio.ensure_future(self.bus.inbox.append(user, "chat", body, key))
-            await asyncio.sleep(0)
-            return task
+            return self.bus.inbox.append(user, "chat", body, key)
 
         self.appends.append((self.runner.run(begin()), self.inboxes[user].append(body, key)))
 

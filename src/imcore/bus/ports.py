@@ -7,6 +7,7 @@ and every callback is called there.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
@@ -132,9 +133,10 @@ class Inbox(Protocol):
         """A device comes. `resume` acknowledges everything up to it (wire: "Order of a link", 3 to 5). With `down`
         False it comes only to send: it gets no cursor, and nothing is kept for it."""
 
-    async def append(self, user: str, route: str, body: bytes, key: str | None = None) -> int:
-        """Append and return the sequence number once it is durable. A repeated key appends nothing and returns the
-        number that it was given at first."""
+    def append(self, user: str, route: str, body: bytes, key: str | None = None) -> asyncio.Future[int]:
+        """Append: the sequence number, once it is durable. What is appended to one user comes in the order of the
+        calls, and fails in it: nothing is appended behind a failure that its caller was not told of yet. A repeated
+        key appends nothing and returns the number that it was given at first."""
 
     async def read(self, user: str, after: int, count: int, size: int) -> list[Stored]:
         """The messages after number `after`, in order: at most `count` and about `size` bytes, at least one if there is

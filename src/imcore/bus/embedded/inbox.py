@@ -70,37 +70,15 @@ class EmbeddedInbox:
             self._take(state, known, resume.seq)
         return Opening(self._epoch, state.head, first, resumed, known.accepted)
 
-    async def append(self, user: str, route: str, body: bytes, key: str | None = None) -> int:
-        """Append and return the number once it is durable. Raises `EngineError`, and then nothing was appended."""
+    def append(self, user: str, route: str, body: bytes, key: str | None = None) -> asyncio.Future[int]:
+        """Append: the number, once it is durable. Fails with `EngineError`, and then nothing was appended."""
+        future: asyncio.Future[int] = self._core.loop.create_future()
         state = self._users.get(user)
         if state is None:
-            state = await self._core.user(user)
-        if self._core.closing:
-            raise EngineError("the engine is closed")
-        state.used = True
-        journal = self._journal
-        future: asyncio.Future[int] = self._core.loop.create_future()
-        if key is not None:
-            known = state.known(key)
-            if known is not None:
-                return known
-            coming = self._keys.get((user, key))
-            if coming is not None:
-                journal.down.followers.append((future, coming))
-                journal.soon()
-                return await future
-        seq = state.assigned = state.assigned + 1
-        if key is not None:
-            self._keys[user, key] = seq
-        down = journal.down
-        down.appended.append(Wake(user, seq, route, body))
-        down.keys.append(key)
-        down.owners.append(state)
-        down.futures.append(future)
-        if len(down.appended) >= DOWN:
-            journal.full()
-        journal.soon()
-        return await future
+            self._core.load(user, lambda state: self._append(state, route, body, key, future))
+        else:
+            self._append(state, route, body, key, future)
+        return future
 
     async def read(self, user: str, after: int, count: int, size: int) -> list[Stored]:
         """The messages after number `after`, from memory or from the table. Raises `EngineError`."""
@@ -186,6 +164,38 @@ class EmbeddedInbox:
             self._core.counters["expired"] += user.drop(min(seq, user.stored) + 1)
             self._core.touch(user)
         return len(aged) > 0
+
+    def _append(
+        self, user: User | EngineError, route: str, body: bytes, key: str | None, future: asyncio.Future[int]
+    ) -> None:
+        journal = self._journal
+        if isinstance(user, EngineError) or self._core.closing:
+            if not future.done():
+                future.set_exception(user if isinstance(user, EngineError) else EngineError("the engine is closed"))
+            return
+        user.used = True
+        if key is not None:
+            known = user.known(key)
+            if known is not None:
+                if not future.done():
+                    future.set_result(known)
+                return
+            coming = self._keys.get((user.name, key))
+            if coming is not None:
+                journal.down.followers.append((future, coming))
+                journal.soon()
+                return
+        seq = user.assigned = user.assigned + 1
+        if key is not None:
+            self._keys[user.name, key] = seq
+        down = journal.down
+        down.appended.append(Wake(user.name, seq, route, body))
+        down.keys.append(key)
+        down.owners.append(user)
+        down.futures.append(future)
+        if len(down.appended) >= DOWN:
+            journal.full()
+        journal.soon()
 
     def _begin(self, user: User, device: Device, resume: Resume | None, fresh: str) -> tuple[int, bool]:
         """Where delivery begins, and whether nothing is missing (wire: "Order of a link", 3 to 5 and 7)."""
