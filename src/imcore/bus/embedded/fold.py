@@ -50,11 +50,12 @@ def load(connection: sqlite3.Connection, names: Sequence[str]) -> list[User]:
     for sql, values in in_list("SELECT name, head, first, stored_size, keys FROM user WHERE name", wanted):
         for name, head, first, stored_size, keys in connection.execute(sql, values):
             user = users[name] = User(name, head, first, stored_size)
-            user.keys, user.answers = _keys.decode(keys)
+            own, answers = _keys.decode(keys)
+            user.keys, user.answers = own or None, answers or None
     for sql, values in in_list("SELECT user, name, accepted, taken, seen_ms FROM device WHERE user", wanted):
         for owner, name, accepted, taken, seen_ms in connection.execute(sql, values):
             user = users[owner]
-            user.devices[name] = Device(user, name, unsigned(accepted), taken, seen_ms)
+            user.devices += (Device(user, name, unsigned(accepted), taken, seen_ms),)
     return list(users.values())
 
 
@@ -162,8 +163,8 @@ class Fold:
             for wake in part:
                 inbox += (user.name, wake.seq, wake.route, wake.body, now)
             stored_size = user.stored_size + sum(len(wake.body) for wake in part)
-            users += (user.name, head, user.first, stored_size, _encode((user.keys, user.answers)))
-            for device in user.devices.values():
+            users += (user.name, head, user.first, stored_size, _encode((user.keys or {}, user.answers or {})))
+            for device in user.devices:
                 devices += (user.name, device.name, signed(device.accepted), device.taken, device.seen_ms)
             self._shown.append((user, head, user.first, len(user.forgotten)))
             user.folding = True

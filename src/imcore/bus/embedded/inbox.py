@@ -51,13 +51,13 @@ class EmbeddedInbox:
         if state is None:
             state = await self._core.user(user)
         state.used = True
-        known = state.devices.get(device)
+        known = state.known_device(device)
         if not down:
             return Opening(self._epoch, state.head, state.head + 1, True, known.accepted if known else 0)
         if known is None:
             known = state.device(device)
         first, resumed = self._begin(state, known, resume, fresh)
-        now = now_ms()
+        now = self._core.now_ms  # one number for all who come within a second
         if known.taken < 0 or now - known.seen_ms > SEEN_MS:
             known.seen_ms = now
             # What follows `first` is kept from here on; what another epoch's resume point means is not known.
@@ -208,7 +208,7 @@ class EmbeddedInbox:
         return (user.head + 1 if fresh == "head" else user.first), True
 
     def _taken(self, user: User, name: str, seq: int) -> None:
-        device = user.devices.get(name)
+        device = user.known_device(name)
         if device is not None and device.taken >= 0:  # a device that only sends has no cursor to move
             self._take(user, device, seq)
 

@@ -122,10 +122,7 @@ class EmbeddedQueue:
 
     def _put(self, user: User, message: Uplink, sink: Sink) -> bool:
         user.used = True
-        device = user.devices.get(message.device)
-        if device is None:
-            device = user.device(message.device)
-        id = message.id
+        device, id = user.device(message.device), message.id
         if id <= device.pending:
             self._repeat(device, id, sink)
             return True

@@ -1,12 +1,13 @@
 """What the engine holds in memory of a user: numbers, devices, cursors, and the messages that no table has yet.
 
-The cache is bounded: who did nothing for a while is dropped and read again from the tables when needed. Nothing here
-runs SQL; `fold` brings state to the tables and back.
+The cache is bounded: who did nothing for a while is dropped and read again from the tables when needed. Most users have
+one device, no message and no key: what not every one has takes no memory until it is there. Nothing here runs SQL;
+`fold` brings state to the tables and back.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Callable, Container
 
 import msgspec
@@ -75,11 +76,12 @@ class User:
         """The table has nothing below this number."""
         self.stored_size = stored_size
         self.size = stored_size
-        self.tail: list[Wake] = []  # a deque takes 600 bytes when it is empty, and most are
-        """What is kept above `stored`."""
-        self.devices: dict[str, Device] = {}
-        self.keys: dict[str, int] = {}
-        self.answers: dict[str, int] = {}
+        self.tail: list[Wake] | tuple[()] = ()
+        """What is kept above `stored`; a list from the first message on until nothing is."""
+        self.devices: tuple[Device, ...] = ()
+        self.keys: dict[str, int] | None = None
+        """A program's own keys; None: there are none."""
+        self.answers: dict[str, int] | None = None
         """Keys that are those of messages in the queue: a handler may come again with them until they are settled."""
         self.prune_at = 2 * ANSWERS_KEPT
         self.forgotten: tuple[str, ...] = ()
@@ -88,27 +90,40 @@ class User:
         self.folding = False
         self.used = True
 
+    def known_device(self, name: str) -> Device | None:
+        """The device of that name, if there is one."""
+        for device in self.devices:
+            if device.name == name:
+                return device
+        return None
+
     def device(self, name: str) -> Device:
         """The device of that name, made if there is none."""
-        device = self.devices.get(name)
+        device = self.known_device(name)
         if device is None:
             if len(self.devices) >= DEVICES_KEPT:
-                idle = [d for d in self.devices.values() if d.pending == d.accepted]
+                idle = [d for d in self.devices if d.pending == d.accepted]
                 if idle:
-                    oldest = min(idle, key=lambda d: d.seen_ms).name
-                    del self.devices[oldest]
-                    self.forgotten += (oldest,)
-            device = self.devices[name] = Device(self, name)
+                    oldest = min(idle, key=lambda d: d.seen_ms)
+                    self.devices = tuple(d for d in self.devices if d is not oldest)
+                    self.forgotten += (oldest.name,)
+            device = Device(self, name)
+            self.devices += (device,)
         return device
 
     def append(self, wake: Wake, key: str | None, open_keys: Container[str]) -> None:
         """The message is durable. `open_keys` are those of the messages that are not settled."""
         self.head = wake.seq
-        self.tail.append(wake)
+        if self.tail:
+            self.tail.append(wake)
+        else:
+            self.tail = [wake]
         self.size += len(wake.body)
         if key is None:
             return
         if key in open_keys:
+            if self.answers is None:
+                self.answers = {}
             answers = self.answers
             answers[key] = wake.seq
             if len(answers) >= self.prune_at:
@@ -117,13 +132,16 @@ class User:
                         del answers[old]
                 self.prune_at = 2 * max(len(answers), ANSWERS_KEPT)
         else:
+            if self.keys is None:
+                self.keys = {}
             self.keys[key] = wake.seq
             if len(self.keys) > KEYS_KEPT:
                 del self.keys[next(iter(self.keys))]
 
     def known(self, key: str) -> int | None:
         """The number that was given to this key."""
-        return self.answers.get(key) or self.keys.get(key)
+        answered = self.answers.get(key) if self.answers else None
+        return answered or (self.keys.get(key) if self.keys else None)
 
     def drop(self, first: int) -> int:
         """Let go of everything below `first`; returns how many messages that were."""
@@ -146,7 +164,10 @@ class User:
             return 0
         gone = first - tail[0].seq
         size = sum(len(wake.body) for wake in tail[:gone])
-        del tail[:gone]
+        if gone < len(tail):
+            del tail[:gone]
+        else:
+            self.tail = ()
         return size
 
     def trim(self, limits: Limits) -> int:
@@ -164,7 +185,7 @@ class User:
     def floor(self, stale_ms: int, connected: Callable[[str, str], bool]) -> int:
         """Up to which number all devices that count have taken everything, or -1 if there are none."""
         floor = -1
-        for device in self.devices.values():
+        for device in self.devices:
             taken = device.taken
             if taken < 0 or (device.seen_ms < stale_ms and not connected(self.name, device.name)):
                 continue
@@ -175,19 +196,29 @@ class User:
     def idle(self) -> bool:
         """Whether the tables hold all that there is to know, and nothing is on its way."""
         return not (self.dirty or self.folding or self.tail or self.assigned != self.head) and all(
-            device.pending == device.accepted for device in self.devices.values()
+            device.pending == device.accepted for device in self.devices
         )
 
 
-class Users(OrderedDict[str, User]):
+class Users(dict[str, User]):
     """The users in memory. A clock's hand goes round: who was not used since it last came is dropped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ring: deque[User] = deque()  # an ordered dict would take four times as much
+
+    def __setitem__(self, name: str, user: User) -> None:
+        super().__setitem__(name, user)
+        self._ring.append(user)
 
     def sweep(self, count: int) -> None:
         """Move the hand by `count` users at most."""
-        for _ in range(min(count, len(self))):
-            name, user = self.popitem(last=False)
+        ring = self._ring
+        for _ in range(min(count, len(ring))):
+            user = ring.popleft()
             if user.used or not user.idle():
                 user.used = False
-                self[name] = user
+                ring.append(user)
             else:
-                user.devices.clear()  # user and device know each other: a circle that only the collector would find
+                del self[user.name]
+                user.devices = ()  # user and device know each other: a circle that only the collector would find
