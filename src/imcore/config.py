@@ -131,6 +131,13 @@ class Limits(_Section, frozen=True, kw_only=True):
     unanswered: Annotated[
         Positive, Meta(description="messages from a link that are not durable yet, beyond which it is not read from")
     ] = 1024
+    devices: Annotated[
+        Literal["all", "one", "one-per-kind"],
+        Meta(
+            description="which devices of a user may be on at a time; beyond it the newest link stays. A device's kind "
+            'is what precedes the first ":" of its name'
+        ),
+    ] = "all"
     drain_s: Annotated[float, Meta(ge=0, description="time that links get to leave when the node stops, seconds")] = 5.0
     spread_s: Annotated[
         float, Meta(ge=0, description="over how long they are asked to come back when the node stops, seconds")

@@ -390,7 +390,7 @@ class TestLimits:
                 assert core is not None
                 await bus.inbox.open("bob", "phone", None, "oldest")
                 await bus.inbox.open("bob", "lost", None, "oldest")
-                route = Route("bob", "lost", "n", "s", 1)
+                route = Route("bob", "lost", "n", "lost", "both", 1)
                 await bus.routes.claim(route)
                 await bus.inbox.append("bob", "chat", b"x")
                 core.now_ms += 10_000

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from itertools import combinations, permutations, product
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 
 from imcore.bus.ports import Bus, Route, Uplink
 from imcore.errors import EngineError
-from imcore.messages import Resume
+from imcore.messages import Resume, Role
 from tests.bus.engines import ENGINES, Engine, Link, Taker, run, until, uplink
 
 Open = Callable[..., AbstractAsyncContextManager[Bus]]
@@ -423,21 +425,79 @@ class TestInbox:
 
 
 class TestRoutes:
-    def test_the_newest_claim_holds_the_device(self, opened: Open) -> None:
+    def test_a_newer_link_takes_over_and_the_older_ones_node_is_told(self, opened: Open) -> None:
         async def main() -> None:
             async with opened() as bus:
-                old, new = Route("bob", "phone", "n", "s1", 1), Route("bob", "phone", "n", "s2", 2)
-                desk = Route("bob", "desk", "n", "s3", 3)
+                told: list[tuple[Route, Route]] = []
+                bus.routes.attach("n", lambda route, newer: told.append((route, newer)))
+                names = ("phone", "phone", "desk")
+                old, new, desk = (Route("bob", name, "n", name, "both", n) for n, name in enumerate(names, 1))
                 assert await bus.routes.claim(old) is None
-                assert await bus.routes.claim(new) == old
+                assert await bus.routes.claim(new) is None
                 assert await bus.routes.claim(desk) is None
-                bus.routes.release(old)  # too late: it holds nothing any more
-                assert sorted(await bus.routes.online("bob"), key=lambda r: r.since_ms) == [new, desk]
+                await until(lambda: told == [(old, new)])
+                bus.routes.release(old)  # too late: it does not stand any more
+                assert sorted(await bus.routes.online("bob"), key=lambda route: route.order) == [new, desk]
+                assert await bus.routes.claim(new) is None  # again
                 bus.routes.release(new)
                 bus.routes.release(new)
                 assert await bus.routes.online("bob") == [desk]
                 bus.routes.release(desk)
                 assert await bus.routes.online("bob") == []
+                assert told == [(old, new)]
+
+        run(main())
+
+    def test_a_claim_that_comes_late_never_takes_over_from_a_newer_one(self, opened: Open) -> None:
+        async def main() -> None:
+            async with opened() as bus:
+                told: list[tuple[Route, Route]] = []
+                bus.routes.attach("n", lambda route, newer: told.append((route, newer)))
+                late, early = Route("bob", "phone", "n", "", "both", 1), Route("bob", "desk", "n", "", "both", 2)
+                assert await bus.routes.claim(early) is None
+                assert await bus.routes.claim(late) == early
+                assert await bus.routes.online("bob") == [early]
+                assert told == []
+
+        run(main())
+
+    def test_of_rivals_the_newest_stands_in_whatever_order_the_claims_come(self, opened: Open) -> None:
+        """All of three links of one user: of two devices, in one place or in places of their own, of any ways."""
+
+        async def main() -> None:
+            async with opened() as bus:
+                ways: tuple[Role, ...] = ("up", "down", "both")
+                links = list(product(("phone", "desk"), ways))
+                told: list[tuple[Route, Route]] = []
+                bus.routes.attach("n", lambda route, newer: told.append((route, newer)))
+                for number, (three, shared) in enumerate(product(product(links, repeat=3), (True, False))):
+                    for turn, claims in enumerate(permutations(enumerate(three, 1))):
+                        user = f"user {number} {turn}"
+                        refused: list[tuple[Route, Route]] = []
+                        told.clear()
+                        for order, (device, way) in claims:
+                            route = Route(user, device, "n", "" if shared else device, way, order)
+                            newer = await bus.routes.claim(route)
+                            refused += [(route, newer)] if newer is not None else []
+                        standing = await bus.routes.online(user)
+                        assert not [pair for pair in combinations(standing, 2) if pair[0].rivals(pair[1])]
+                        assert 3 in [route.order for route in standing]
+                        fallen = 3 - len(standing) - len(refused)
+                        if len(told) < fallen:
+                            await until(partial(lambda count: len(told) == count, fallen))
+                        assert len(told) == fallen
+                        for route, newer in told + refused:
+                            assert route not in standing
+                            assert route.rivals(newer)
+                            assert newer.newer(route)
+
+        run(main())
+
+    def test_orders_rise(self, opened: Open) -> None:
+        async def main() -> None:
+            async with opened() as bus:
+                orders = [bus.routes.order() for _ in range(1000)]
+                assert orders == sorted(set(orders))
 
         run(main())
 

@@ -6,11 +6,12 @@ import asyncio
 import json
 import struct
 from pathlib import Path
+from typing import NoReturn
 
 import msgspec
 import pytest
 
-from imcore.errors import Unauthorized
+from imcore.errors import EngineError, Unauthorized
 from imcore.gateway.limits import Limits
 from tests.gateway.running import Running, run, running, until
 from tests.gateway.wire import (
@@ -591,6 +592,31 @@ class TestEnd:
                 await wire.__aexit__(None, None, None)
                 async with asyncio.timeout(1):  # it ends with the last link, not with the time
                     await drain
+
+        run(main())
+
+    def test_who_waits_for_welcome_when_a_drain_begins_is_told_to_go_elsewhere(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Not asked to leave: GOAWAY may not come before WELCOME."""
+
+        async def main() -> None:
+            async with running(tmp_path, limits=Limits(drain_s=2)) as here, Wire(here.address) as wire:
+                begun, never = asyncio.Event(), asyncio.Event()
+
+                async def opens(*args: object, **more: object) -> NoReturn:
+                    begun.set()
+                    await never.wait()
+                    raise EngineError("too late")
+
+                monkeypatch.setattr(here.bus.inbox, "open", opens)
+                wire.say(hello("bob"))
+                await begun.wait()
+                await here.gateway.drain()
+                got = await wire.hear()
+                assert (got.type, got.map["code"], got.map["retry_ms"]) == (ERROR, "draining", 0)
+                await wire.hear_end()
+                never.set()
 
         run(main())
 

@@ -26,7 +26,7 @@ class Answers:
         self.offset = 0
         self.accepted = 0
         self.user, self.device = "alice", "phone"
-        self.route = Route("alice", "phone", "test", "s", 0)
+        self.route = Route("alice", "phone", "test", "phone", "both", 0)
 
     def confirm(self, id: int) -> None:
         self.said.append((id, "ok"))

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import msgspec
 
-from ..messages import Refusal, Resume
+from ..messages import Refusal, Resume, Role
 
 __all__ = [
     "Bus",
@@ -82,14 +82,36 @@ class Opening(msgspec.Struct, frozen=True):
     """The highest message number accepted from this device, 0 = none."""
 
 
-class Route(msgspec.Struct, frozen=True):
-    """Where a device is connected."""
+class Route(msgspec.Struct, gc=False, frozen=True):
+    """By which link a device is connected, and which of the user's places it holds."""
 
     user: str
     device: str
     node: str
-    session: str
-    since_ms: int
+    place: str
+    """Devices of one place take over from each other. The gateway's policy names it: the device itself, its kind, or
+    the one place that a user has."""
+    way: Role
+    order: int
+    """When its HELLO came, among all: of `Routes.order`."""
+
+    @property
+    def session(self) -> str:
+        """Its name, told in WELCOME: no two links have the same."""
+        return f"{self.node}-{self.order:x}"
+
+    def rivals(self, other: Route) -> bool:
+        """Only one of the two may stand. An up and a down link of one device stand beside each other."""
+        return (
+            self.place == other.place
+            and self.user == other.user
+            and (self.device != other.device or {self.way, other.way} != {"up", "down"})
+            and (self.order, self.node) != (other.order, other.node)
+        )
+
+    def newer(self, other: Route) -> bool:
+        """Its HELLO came later. The node decides between two that came at once."""
+        return (self.order, self.node) > (other.order, other.node)
 
 
 class Sink(Protocol):
@@ -147,16 +169,28 @@ class Inbox(Protocol):
 
 
 class Routes(Protocol):
-    """Which node a device is connected to."""
+    """By which links a user's devices are connected, whatever the node. Of two rivals the newer stands, and "newer" is
+    decided when HELLO comes: however late a claim is, it takes over only from what is older than itself."""
+
+    def attach(self, node: str, superseded: Callable[[Route, Route], None]) -> None:
+        """This node's gateway is told when a route of its own has fallen, and to which newer one; perhaps before the
+        claim of the fallen one has returned."""
+
+    def order(self) -> int:
+        """For a HELLO that has just come: higher than that of any that came before it, on any node as far as their
+        clocks agree."""
 
     async def claim(self, route: Route) -> Route | None:
-        """This session now holds the device; returns the one that held it before."""
+        """Stand, in one step: older rivals fall, and their nodes are told. If a newer rival stands, nothing changes,
+        and that one is returned. Claiming again what stands already changes nothing. Raises `EngineError`, and then
+        the route may stand or not: release it."""
 
     def release(self, route: Route) -> None:
-        """The session ended. Does nothing if another one has claimed the device since."""
+        """The link is over. Does nothing if the route does not stand. Not called while its claim is on the way. What a
+        node held that died falls by itself."""
 
     async def online(self, user: str) -> list[Route]:
-        """Where the user's devices are connected now."""
+        """What stands of the user's now."""
 
 
 class Push(Protocol):

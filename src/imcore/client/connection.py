@@ -30,7 +30,7 @@ WAIT_MOST = 3600.0
 _ADVICE = {
     "unauthorized": "check the token",
     "expired": "get a new token; a callable as `token` renews it by itself",
-    "superseded": "another process uses this device's name: give each one a name of its own",
+    "superseded": "if another process uses this device's name, give each one a name of its own",
     "kicked": "the server does not want this device any more",
     "version": "update this client",
     "bad_hello": "check token and device; if they are right, this client and the gateway do not fit each other",

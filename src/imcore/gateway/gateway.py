@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import secrets
 import sys
 import time
 from collections.abc import Coroutine, Iterable, Sequence
@@ -16,13 +15,13 @@ from typing import Any, Self
 from .._codec import GOAWAY, WELCOME
 from .._hub import Hub
 from .._link import Link
-from ..bus.ports import Bus, Route, Wake
+from ..bus.ports import Bus, Opening, Route, Wake
 from ..errors import BadHello, EngineError, Unauthorized
 from ..messages import GoAway, Hello, Role, Welcome, pack, unpack
 from ..session import Phase, moves
 from .auth import Authenticate, checked_user
 from .downlink import Downlink
-from .limits import Limits
+from .limits import Limits, place
 from .link import ServerLink
 from .listeners import Listen, Listeners
 from .rooms import Rooms
@@ -50,8 +49,6 @@ class Gateway:
         self._authenticate = authenticate
         self._native = native
         self._users: dict[str, ServerLink | list[ServerLink]] = {}  # most users have one link
-        self._boot = secrets.token_hex(4)
-        self._sessions = 0
         self._moves = {role: moves(phase, relay=self.limits.publish == "members") for role, phase in _PHASES.items()}
         self._ended = asyncio.Event()
         self._draining = False
@@ -66,6 +63,7 @@ class Gateway:
             self._listeners = Listeners(self.hub, lambda: ServerLink(self), self.limits.handshake_s)
             stack.callback(self._listeners.close)
             self.bus.push.attach(self.name, self._wake, self.rooms.broadcast)
+            self.bus.routes.attach(self.name, self._superseded)
             self._stack = stack.pop_all()
         return self
 
@@ -117,7 +115,10 @@ class Gateway:
         self._draining = True
         body = pack(GoAway("draining", round(self.limits.drain_s * 1000), round(self.limits.spread_s * 1000)))
         for link in self.links():
-            link.send(GOAWAY, body=body)
+            if link.role is None:  # before WELCOME, GOAWAY may not come
+                self._turn_away(link)
+            else:
+                link.send(GOAWAY, body=body)
         try:
             async with asyncio.timeout(self.limits.drain_s):
                 while self._users:
@@ -139,7 +140,7 @@ class Gateway:
 
     def hello(self, link: ServerLink, body: bytes) -> None:
         """A link's first frame; it is held until the answer."""
-        self.spawn(self._welcome(link, body))
+        self.spawn(self._welcome(link, body, self.bus.routes.order()))
 
     def publish(self, link: ServerLink, id: int, room: str, body: bytes) -> None:
         """A message for a room that the link itself is not in."""
@@ -154,39 +155,35 @@ class Gateway:
             self._users[link.user] = rest if len(rest) > 1 else rest[0]
         elif self._users.pop(link.user, None) is not None:
             self._ended.set()
-        self.bus.routes.release(link.route)
+        if link.role is not None:  # before that the route is `_welcome`'s
+            self.bus.routes.release(link.route)
 
-    async def _welcome(self, link: ServerLink, body: bytes) -> None:
+    async def _welcome(self, link: ServerLink, body: bytes, order: int) -> None:
+        """order: that of the HELLO, whatever comes later."""
         try:
             hello = unpack(body, Hello)
             user = await self._user(hello.token)
             if not link.open:
                 return
             if self._draining:
-                link.farewell("draining", "this node is about to stop: use another one", 0)
+                self._turn_away(link)
                 return
-            route = self._take_over(link, user, hello)
-            await self.bus.routes.claim(route)
-            opening = await self.bus.inbox.open(user, hello.device, hello.resume, hello.fresh, down=hello.role != "up")
-            if link.open:
-                self._open(
-                    link,
-                    hello,
-                    Welcome(
-                        session=route.session,
-                        user=user,
-                        node=self.name,
-                        epoch=opening.epoch,
-                        head=max(opening.head, link.head),
-                        first=opening.first,
-                        resumed=opening.resumed,
-                        accepted=opening.accepted,
-                        heartbeat=self.limits.heartbeat,
-                        idle_s=self.limits.idle_s,
-                        max_frame=self.limits.max_frame,
-                        time_ms=time.time_ns() // 1_000_000,
-                    ),
-                )
+            device = sys.intern(hello.device)  # most devices share a few names
+            route = Route(user, device, self.name, place(self.limits.devices, device), hello.role, order)
+            self._seat(link, route)
+            try:
+                newer = await self.bus.routes.claim(route)
+                if newer is not None:
+                    self._superseded(route, newer)
+                elif link.open:
+                    opening = await self.bus.inbox.open(
+                        user, device, hello.resume, hello.fresh, down=hello.role != "up"
+                    )
+                    if link.open:
+                        self._open(link, route, opening)
+            finally:
+                if link.role is None:  # it did not come to be, and nobody else lets go of its route
+                    self.bus.routes.release(route)
         except (BadHello, Unauthorized) as error:
             link.farewell(error.code, str(error))
         except EngineError as error:
@@ -204,31 +201,40 @@ class Gateway:
                 user = await user
         return checked_user(user)
 
-    def _take_over(self, link: ServerLink, user: str, hello: Hello) -> Route:
-        """From here on this link stands for its device; an older one for the same way is told."""
-        self._sessions += 1
-        device = sys.intern(hello.device)  # most devices share a few names
-        session = f"{self._boot}-{self._sessions}"
-        link.route = Route(user, device, self.name, session, time.time_ns() // 1_000_000)
-        links = self.links(user)
-        older = [other for other in links if other.device == device and _same_way(other.way, hello.role)]
-        link.way = hello.role
-        self._users[user] = [*links, link] if links else link
-        for other in older:
-            other.farewell("superseded", "a newer link of the same user and device has taken over")
-        return link.route
+    def _seat(self, link: ServerLink, route: Route) -> None:
+        """From here on this link is found by its user: it hears of wake-ups, and of who takes over from it."""
+        link.route = route
+        links = self.links(route.user)
+        self._users[route.user] = [*links, link] if links else link
 
-    def _open(self, link: ServerLink, hello: Hello, welcome: Welcome) -> None:
+    def _turn_away(self, link: ServerLink) -> None:
+        link.farewell("draining", "this node is about to stop: use another one", 0)
+
+    def _open(self, link: ServerLink, route: Route, opening: Opening) -> None:
         limits = self.limits
-        link.role = hello.role
-        link.head = welcome.head
-        link.accepted = welcome.accepted
-        link.pong_head = hello.role != "up"
-        link.ack_head = hello.role == "up"
-        link.sent = link.taken = welcome.first - 1
-        link.expect_moves(self._moves[hello.role], limits.max_frame)
+        link.role = route.way
+        link.head = max(opening.head, link.head)
+        link.accepted = opening.accepted
+        link.pong_head = route.way != "up"
+        link.ack_head = route.way == "up"
+        link.sent = link.taken = opening.first - 1
+        link.expect_moves(self._moves[route.way], limits.max_frame)
+        welcome = Welcome(
+            session=route.session,
+            user=route.user,
+            node=self.name,
+            epoch=opening.epoch,
+            head=link.head,
+            first=opening.first,
+            resumed=opening.resumed,
+            accepted=opening.accepted,
+            heartbeat=limits.heartbeat,
+            idle_s=limits.idle_s,
+            max_frame=limits.max_frame,
+            time_ms=time.time_ns() // 1_000_000,
+        )
         link.send(WELCOME, body=pack(welcome))
-        link.expect(limits.idle_s if hello.role == "up" else limits.heartbeat[1] * 1.5, renew=True)
+        link.expect(limits.idle_s if route.way == "up" else limits.heartbeat[1] * 1.5, renew=True)
         link.proceed()
         if link.listens:
             self.downlink.pump(link)
@@ -251,7 +257,7 @@ class Gateway:
             else:
                 found.wake(wake)
 
-
-def _same_way(one: Role | None, other: Role) -> bool:
-    """An up and a down link of a device stand beside each other; any other two are the same way."""
-    return {one, other} != {"up", "down"}
+    def _superseded(self, route: Route, newer: Route) -> None:
+        for link in self.links(route.user):
+            if link.route == route:
+                link.farewell("superseded", f"a newer link of device {newer.device!r} has taken over")

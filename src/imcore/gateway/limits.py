@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-__all__ = ["Limits"]
+__all__ = ["Limits", "place"]
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -31,7 +31,17 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Rooms that one link may be in."""
     publish: Literal["members", "none"] = "members"
     """Who may publish to a room beside the services."""
+    devices: Literal["all", "one", "one-per-kind"] = "all"
+    """Which of a user's devices may be on at a time: beyond it the newest link stays."""
     drain_s: Annotated[float, Meta(ge=0)] = 5.0
     """How long links get to leave when the gateway stops, seconds."""
     spread_s: Annotated[float, Meta(ge=0)] = 5.0
     """Over how long they are asked to come back elsewhere, seconds."""
+
+
+def place(devices: Literal["all", "one", "one-per-kind"], device: str) -> str:
+    """For which of the user's places (`ports.Route`) a device stands. Its kind is what precedes the first colon of its
+    name, or all of it: `phone:6f2a` and `phone` are of one kind."""
+    if devices == "all":
+        return device
+    return device.partition(":")[0] if devices == "one-per-kind" else ""

@@ -24,15 +24,14 @@ class ServerLink(Link):
     """One connection, from its first byte to its last. An idle one must stay small: what not every link needs is made
     when it is needed, and what all links share is the gateway's."""
 
-    __slots__ = ("accepted", "gateway", "reading", "role", "route", "up", "way")
+    __slots__ = ("accepted", "gateway", "reading", "role", "route", "up")
 
     def __new__(cls, gateway: Gateway) -> Self:
         return super().__new__(cls, gateway.hub, _NEW, HELLO_LIMIT)
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
-        self.way: Role | None = None  # what HELLO asked for
-        self.role: Role | None = None  # the same, from WELCOME on
+        self.role: Role | None = None  # None until WELCOME
         self.route: Route | None = None  # None until HELLO is known to be this user's
         self.accepted = 0  # the highest number accepted from this device when the link began
         self.up: Up | None = None  # from the first message on

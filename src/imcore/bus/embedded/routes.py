@@ -1,6 +1,9 @@
-"""Which session holds which device, in the memory of the one process that there is."""
+"""Which links stand, in the memory of the one process that there is."""
 
 from __future__ import annotations
+
+import time
+from collections.abc import Callable
 
 from ..ports import Route
 
@@ -8,35 +11,58 @@ __all__ = ["MemoryRoutes"]
 
 
 class MemoryRoutes:
-    """Who is connected. The newest claim wins, whatever comes later from the one before it."""
+    """Follows `ports.Routes`."""
 
     def __init__(self) -> None:
-        self._users: dict[str, dict[str, Route]] = {}
+        self._users: dict[str, Route | tuple[Route, ...]] = {}  # most users have one
+        self._nodes: dict[str, Callable[[Route, Route], None]] = {}
+        self._last = 0
+
+    def attach(self, node: str, superseded: Callable[[Route, Route], None]) -> None:
+        """This node's gateway is told when a route of its own has fallen, and to which newer one."""
+        self._nodes[node] = superseded
+
+    def order(self) -> int:
+        """Microseconds since 1970, or one more than the last one where that is not more."""
+        self._last = max(self._last + 1, time.time_ns() // 1000)
+        return self._last
 
     async def claim(self, route: Route) -> Route | None:
-        """This session now holds the device; returns the one that held it before."""
-        devices = self._users.get(route.user)
-        if devices is None:
-            devices = self._users[route.user] = {}
-        before = devices.get(route.device)
-        devices[route.device] = route
-        return before
+        """Stand, unless a newer rival does: then that one is returned."""
+        standing = self._of(route.user)
+        if not standing:
+            self._users[route.user] = route
+            return None
+        rivals = [other for other in standing if other.rivals(route)]
+        for other in rivals:
+            if other.newer(route):
+                return other
+        self._put(route.user, *(other for other in standing if other not in rivals and other != route), route)
+        for other in rivals:
+            if (tell := self._nodes.get(other.node)) is not None:
+                tell(other, route)
+        return None
 
     def release(self, route: Route) -> None:
-        """The session ended. Does nothing if another one has claimed the device since."""
-        devices = self._users.get(route.user)
-        if devices is None:
-            return
-        held = devices.get(route.device)
-        if held is not None and held.session == route.session and held.node == route.node:
-            del devices[route.device]
-            if not devices:
-                del self._users[route.user]
+        """The link is over."""
+        standing = self._of(route.user)
+        if route in standing:
+            self._put(route.user, *(other for other in standing if other != route))
 
     async def online(self, user: str) -> list[Route]:
-        """Where the user's devices are connected now."""
-        return list(self._users.get(user, {}).values())
+        """What stands of the user's now."""
+        return list(self._of(user))
 
     def connected(self, user: str, device: str) -> bool:
-        """Whether a session holds the device."""
-        return device in self._users.get(user, ())
+        """Whether a link of the device stands."""
+        return any(route.device == device for route in self._of(user))
+
+    def _of(self, user: str) -> tuple[Route, ...]:
+        standing = self._users.get(user, ())
+        return standing if isinstance(standing, tuple) else (standing,)
+
+    def _put(self, user: str, *routes: Route) -> None:
+        if routes:
+            self._users[user] = routes if len(routes) > 1 else routes[0]
+        else:
+            del self._users[user]
