@@ -49,17 +49,16 @@ class Tries(msgspec.Struct, frozen=True):
 class _Lane:
     """What one device sent and is not settled yet, in order."""
 
-    __slots__ = ("begun", "failed", "held", "messages", "place", "returned", "tried", "tries", "watched", "worked")
+    __slots__ = ("begun", "failed", "held", "messages", "place", "tried", "tries", "watched", "worked")
 
-    def __init__(self, place: tuple[str, str], returned: Callable[[_Lane, object], None]) -> None:
+    def __init__(self, place: tuple[str, str]) -> None:
         self.place = place
         self.messages: deque[Uplink] = deque()
-        self.begun: deque[tuple[Uplink, asyncio.Future[object]]] = deque()
+        self.begun: list[tuple[Uplink, asyncio.Future[object]]] = []  # handled but for their pushes
         self.failed: dict[Uplink, BaseException] = {}
         self.held = False  # ready, worked on, or waiting for another try
         self.worked = False
-        self.watched = False  # `returned` will be called
-        self.returned = partial(returned, self)
+        self.watched = False  # somebody is told when what was begun last is done
         self.tried = 0  # the message, by its number, that failed last
         self.tries = 0
 
@@ -99,7 +98,7 @@ class Lanes:
             place = message.user, message.device
             lane = lanes.get(place)
             if lane is None:
-                lane = lanes[place] = _Lane(place, self._returned)
+                lane = lanes[place] = _Lane(place)
             lane.messages.append(message)
             if not lane.held:
                 lane.held = True
@@ -174,8 +173,8 @@ class Lanes:
 
     async def _handle(self, lane: _Lane, turn: int) -> int:
         """Begin messages of this lane, at most `turn`; returns what is left of it."""
-        messages, begun, handlers = lane.messages, lane.begun, self._handlers
-        if begun:
+        messages, handlers = lane.messages, self._handlers
+        if lane.begun:
             self._collect(lane)
         while messages and turn > 0 and not lane.failed:
             message = messages[0]
@@ -193,7 +192,7 @@ class Lanes:
                 lane.failed[message] = error  # what a handler awaited may be cancelled: that is a failure too
             else:
                 if isinstance(outcome, asyncio.Future):
-                    begun.append((message, outcome))
+                    lane.begun.append((message, outcome))
                 else:
                     self._queue.settle(message)
             messages.popleft()
@@ -202,8 +201,7 @@ class Lanes:
     def _leave(self, lane: _Lane) -> None:
         """A worker is through with the lane, for now."""
         if lane.begun and not lane.watched:
-            lane.watched = True
-            lane.begun[-1][1].add_done_callback(lane.returned)
+            self._watch(lane)
         if lane.failed:
             if not lane.begun:
                 self._failed(lane)
@@ -214,6 +212,10 @@ class Lanes:
             if not lane.begun:
                 del self._lanes[lane.place]
 
+    def _watch(self, lane: _Lane) -> None:
+        lane.watched = True
+        lane.begun[-1][1].add_done_callback(partial(self._returned, lane))
+
     def _returned(self, lane: _Lane, _: object) -> None:
         """What was begun last has come back, and with it, mostly, all that was begun before."""
         lane.watched = False
@@ -223,8 +225,7 @@ class Lanes:
         if lane.worked:
             return  # its worker sees to the rest
         if lane.begun:
-            lane.watched = True
-            lane.begun[-1][1].add_done_callback(lane.returned)
+            self._watch(lane)
         elif lane.failed:
             self._failed(lane)
         elif not lane.held:
@@ -232,15 +233,17 @@ class Lanes:
 
     def _collect(self, lane: _Lane) -> None:
         """Settle what was begun and is done."""
-        begun = lane.begun
-        for _ in range(len(begun)):
-            message, future = begun.popleft()
+        begun, lane.begun = lane.begun, []
+        settle = self._queue.settle
+        for message, future in begun:
             if not future.done():
-                begun.append((message, future))
-            elif (error := _error(future)) is not None:
+                lane.begun.append((message, future))
+            elif future.cancelled():
+                lane.failed[message] = asyncio.CancelledError()
+            elif (error := future.exception()) is not None:
                 lane.failed[message] = error
             else:
-                self._queue.settle(message)
+                settle(message)
 
     def _failed(self, lane: _Lane) -> None:
         """Messages failed and nothing is under way: they run again, first and in order, or the first is put aside."""
@@ -273,7 +276,3 @@ class Lanes:
         del self._retries[lane]
         self._ready.append(lane)
         self._hire()
-
-
-def _error(future: asyncio.Future[object]) -> BaseException | None:
-    return asyncio.CancelledError() if future.cancelled() else future.exception()

@@ -45,11 +45,15 @@ class Uplink(msgspec.Struct, gc=False, eq=False, array_like=True):
     entry: int = 0
     """Its place in the queue, given by the engine; 0 = not stored yet."""
 
+    _key: str = ""
+
     @property
     def key(self) -> str:
         """The same at every delivery of this message: what makes a push that answers it idempotent. The length in front
         keeps user `a/b` with device `c` apart from user `a` with device `b/c`."""
-        return f"{len(self.user)}/{self.user}/{self.device}/{self.id}"
+        if not self._key:
+            self._key = f"{len(self.user)}/{self.user}/{self.device}/{self.id}"
+        return self._key
 
 
 class Stored(msgspec.Struct, gc=False, frozen=True):
