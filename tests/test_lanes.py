@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import pytest
 from hypothesis import given
@@ -37,9 +37,9 @@ class Engine:
         """Not asked here."""
         raise NotImplementedError
 
-    def settle(self, message: Uplink) -> None:
-        """Its handler has returned, and its push is durable."""
-        self.settled.append(message.id)
+    def settle(self, messages: Iterable[Uplink]) -> None:
+        """Their handlers have returned, and their pushes are durable."""
+        self.settled += [message.id for message in messages]
 
     def bury(self, message: Uplink, error: str) -> None:
         """Its handler failed too often."""

@@ -194,7 +194,7 @@ class Lanes:
                 if isinstance(outcome, asyncio.Future):
                     lane.begun.append((message, outcome))
                 else:
-                    self._queue.settle(message)
+                    self._queue.settle((message,))
             messages.popleft()
         return turn
 
@@ -234,7 +234,7 @@ class Lanes:
     def _collect(self, lane: _Lane) -> None:
         """Settle what was begun and is done."""
         begun, lane.begun = lane.begun, []
-        settle = self._queue.settle
+        settled: list[Uplink] = []
         for message, future in begun:
             if not future.done():
                 lane.begun.append((message, future))
@@ -243,7 +243,8 @@ class Lanes:
             elif (error := future.exception()) is not None:
                 lane.failed[message] = error
             else:
-                settle(message)
+                settled.append(message)
+        self._queue.settle(settled)
 
     def _failed(self, lane: _Lane) -> None:
         """Messages failed and nothing is under way: they run again, first and in order, or the first is put aside."""

@@ -79,7 +79,7 @@ class Service:
         """
         if not isinstance(body, bytes):
             raise EncodeError(f"push expects a body of bytes, got {type(body).__name__}; encode it first")
-        if not isinstance(key, str | None):
+        if key is not None and not isinstance(key, str):
             raise EncodeError(f"push expects a key of str or None, got {type(key).__name__}")
         size = len(route.encode())
         if size > 255 or size + len(body) > self.max_frame:

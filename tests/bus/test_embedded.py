@@ -152,7 +152,7 @@ class TestFailingDisk:
                     assert refusal is not None, id
                     assert (refusal.code, refusal.retry_ms) == ("overloaded", 1000)
                     assert "full" in refusal.text
-                bus.queue.settle(taker.messages[0])
+                bus.queue.settle([taker.messages[0]])
 
                 connection.execute("PRAGMA max_page_count = 1000000")
                 bus.queue.put(uplink(2), link)
@@ -193,7 +193,7 @@ class TestFailingDisk:
                         await journal.quiet()
                     writer.write = write  # type: ignore[method-assign]
                     await journal.quiet()
-                bus.queue.settle(taker.messages[1])
+                bus.queue.settle([taker.messages[1]])
                 await fold(bus)
                 assert count(tmp_path, "SELECT count(*) FROM journal") == 0
             async with opened(tmp_path) as bus:
@@ -224,7 +224,7 @@ class TestTables:
                     bus.queue.put(uplink(id), link)
                     bus.inbox.taken("bob", "phone", await bus.inbox.append("bob", "chat", b"x"))
                 for message in taker.messages:
-                    bus.queue.settle(message)
+                    bus.queue.settle([message])
                 await fold(bus)
                 for table in ("journal", "inbox", "uplink"):
                     assert count(tmp_path, f"SELECT count(*) FROM {table}") == 0, table
@@ -320,14 +320,14 @@ class TestTables:
                 await fold(bus)
                 assert count(tmp_path, "SELECT count(*) FROM uplink") == 1000
                 for message in taker.messages[:600]:
-                    bus.queue.settle(message)
+                    bus.queue.settle([message])
             async with opened(tmp_path) as bus:
                 taker = Taker().attach(bus)
                 assert [m.id for m in taker.messages] == list(range(601, 1001))
                 await fold(bus)
                 assert count(tmp_path, "SELECT count(*) FROM uplink") == 400
                 for message in taker.messages:
-                    bus.queue.settle(message)
+                    bus.queue.settle([message])
                 await fold(bus)
                 assert count(tmp_path, "SELECT count(*) FROM uplink") == 0
                 bus.queue.put(uplink(1001), link)
@@ -425,7 +425,7 @@ class TestLimits:
                         (11, "overloaded", 1000), (12, "overloaded", 1000),
                     ]  # fmt: skip
                     await until(lambda: len(taker.messages) == 10)  # noqa: B023
-                    bus.queue.settle(taker.messages[0])
+                    bus.queue.settle([taker.messages[0]])
                     bus.queue.put(uplink(11, body=b"abcdef"), link)
                     await until(lambda: link.durable[-1] == 11)  # noqa: B023
 
@@ -444,7 +444,7 @@ class TestLimits:
                 settled = 0
                 while settled < 20_000:
                     for message in taker.messages[settled : settled + 256]:
-                        bus.queue.settle(message)
+                        bus.queue.settle([message])
                         settled += 1
                     await asyncio.sleep(0)
                 assert link.durable == list(range(1, 20_001))

@@ -129,7 +129,7 @@ class EngineMachine(RuleBasedStateMachine):
         self.flush()
         if self.taker.messages:
             message = self.taker.messages[which % len(self.taker.messages)]
-            self.runner.run(self._call(self.bus.queue.settle, message))
+            self.runner.run(self._call(self.bus.queue.settle, [message]))
             place = message.user, message.device, message.id
             if place in self.queue.unsettled:
                 self.queue.unsettled.remove(place)

@@ -172,9 +172,9 @@ class TestQueue:
                 for id in range(1, 6):
                     bus.queue.put(uplink(id), link)
                 await until(lambda: len(taker.messages) == 5)
-                bus.queue.settle(taker.messages[1])
-                bus.queue.settle(taker.messages[1])
-                bus.queue.settle(taker.messages[3])
+                bus.queue.settle([taker.messages[1]])
+                bus.queue.settle([taker.messages[1]])
+                bus.queue.settle([taker.messages[3]])
             async with opened() as bus:
                 taker = Taker().attach(bus)
                 bus.queue.put(uplink(9), link)
@@ -182,7 +182,7 @@ class TestQueue:
                 assert [m.id for m in taker.messages] == [1, 3, 5, 9]
                 assert taker.messages[0].body == b"body 1"
                 for message in taker.messages:
-                    bus.queue.settle(message)
+                    bus.queue.settle([message])
             async with opened() as bus:
                 assert Taker().attach(bus).messages == []
 
@@ -282,7 +282,7 @@ class TestInbox:
                 for message in taker.messages:
                     await bus.inbox.append("bob", "chat", b"x", message.key)
                 for message in taker.messages[1:]:
-                    bus.queue.settle(message)
+                    bus.queue.settle([message])
                 for n in range(2000):
                     bus.queue.put(uplink(1000 + n, user="carol"), link)
                 await until(lambda: len(taker.messages) == 2200)

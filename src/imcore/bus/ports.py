@@ -8,7 +8,7 @@ and every callback is called there.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -145,8 +145,8 @@ class UplinkQueue(Protocol):
         """Hand messages of these routes to `take`, oldest first: first what an earlier process left unsettled, then
         what comes. Messages of other routes are refused with `no_route`."""
 
-    def settle(self, message: Uplink) -> None:
-        """The handler has returned; the message leaves the queue (durably soon, not at once: it may come again)."""
+    def settle(self, messages: Iterable[Uplink]) -> None:
+        """Their handlers have returned; they leave the queue (durably soon, not at once: they may come again)."""
 
     def bury(self, message: Uplink, error: str) -> None:
         """The handler failed too often: the message leaves the queue and is put aside with its last error."""

@@ -34,10 +34,10 @@ class Downlink:
 
     def wake(self, link: ServerLink, wake: Wake) -> None:
         """The inbox has grown."""
-        seq = wake.seq
+        seq, sent = wake.seq, link.sent
         if seq > link.head:
             link.head = seq
-        if seq == link.sent + 1 and not link.reading and self._room(link):
+        if seq == sent + 1 and not link.reading and sent - link.taken < self._window and link.queued < self._bytes:
             link.deliver(seq, wake.route, wake.body)
         else:
             self.pump(link)

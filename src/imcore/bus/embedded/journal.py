@@ -158,10 +158,9 @@ class Journal:
         if self._lazy is None and not self._called:
             self._lazy = self._loop.call_later(LAZY_S, self.soon)
 
-    def settle(self, entry: int) -> None:
-        """The message of this entry leaves the queue."""
-        self.settled.append(entry)
-        self._credit += 1
+    def relieved(self, count: int) -> None:
+        """So many messages have left the queue; their entries are among the `settled`."""
+        self._credit += count
         if self._held and self._credit >= self._held:
             self.soon()
         else:

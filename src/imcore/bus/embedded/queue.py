@@ -7,7 +7,7 @@ is refused at the door is refused before `put` returns, because the link holds b
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -72,14 +72,13 @@ class EmbeddedQueue:
         if left:
             take(left)
 
-    def settle(self, message: Uplink) -> None:
-        """The handler has returned; the message leaves the queue."""
-        if self._leave(message):
-            self._counters["settled"] += 1
+    def settle(self, messages: Iterable[Uplink]) -> None:
+        """Their handlers have returned; they leave the queue."""
+        self._counters["settled"] += self._leave(messages)
 
     def bury(self, message: Uplink, error: str) -> None:
         """The handler failed too often: the message is put aside with its last error."""
-        if self._leave(message):
+        if self._leave([message]):
             self._counters["dead"] += 1
             self._journal.extra.append(
                 (
@@ -204,13 +203,18 @@ class EmbeddedQueue:
             elif not (self._withdraw if withdrawn else self._put)(user, message, sink):
                 refused.add(message.device)
 
-    def _leave(self, message: Uplink) -> bool:
-        if self.unsettled.pop(message.key, None) is None:
-            return False
-        self._count -= 1
-        self._size -= len(message.body)
-        fold = self._core.fold
-        if message.entry in fold.stored:
-            fold.gone.append(message.entry)
-        self._journal.settle(message.entry)
-        return True
+    def _leave(self, messages: Iterable[Uplink]) -> int:
+        """How many of them were in the queue."""
+        unsettled, fold, left = self.unsettled, self._core.fold, 0
+        for message in messages:
+            if unsettled.pop(message.key, None) is None:
+                continue
+            left += 1
+            self._size -= len(message.body)
+            if message.entry in fold.stored:
+                fold.gone.append(message.entry)
+            self._journal.settled.append(message.entry)
+        if left:
+            self._count -= left
+            self._journal.relieved(left)
+        return left
