@@ -94,11 +94,14 @@ class Lanes:
         if self._closing:
             return
         lanes, ready = self._lanes, self._ready
+        place: tuple[str, str] = "", ""
+        lane: _Lane | None = None
         for message in messages:
-            place = message.user, message.device
-            lane = lanes.get(place)
-            if lane is None:
-                lane = lanes[place] = _Lane(place)
+            if lane is None or message.device != place[1] or message.user != place[0]:
+                place = message.user, message.device
+                lane = lanes.get(place)
+                if lane is None:
+                    lane = lanes[place] = _Lane(place)
             lane.messages.append(message)
             if not lane.held:
                 lane.held = True

@@ -71,24 +71,30 @@ class Up:
 
     def answered(self, id: int, refusal: Refusal | None) -> None:
         """The queue has decided (`ports.Sink`)."""
-        if refusal is not None and (not self.held or id < self.held):
+        if refusal is None:
+            if id > self.accepted:
+                self.accepted = id
+            self.answers += 1
+            self.link.confirm(id)
+            if self.late:
+                self._send_late()
+        else:
+            self._refused(id, refusal)
+        if self.full and self.puts - self.answers <= self.unanswered // 2:
+            self.full = False
+            self.link.proceed()
+
+    def _refused(self, id: int, refusal: Refusal) -> None:
+        if not self.held or id < self.held:
             self.held = id
-        if self.at_the_door and refusal is not None:  # others that came before may still be on their way to the disk
+        if self.at_the_door:  # others that came before may still be on their way to the disk
             self.puts -= 1
             self._refuse(id, refusal)
         else:
             self.answers += 1
-            if refusal is None:
-                if id > self.accepted:
-                    self.accepted = id
-                self.link.confirm(id)
-            else:
-                refuse(self.link, id, refusal)
+            refuse(self.link, id, refusal)
             if self.late:
                 self._send_late()
-        if self.full and self.puts - self.answers <= self.unanswered // 2:
-            self.full = False
-            self.link.proceed()
 
     def _begin(self) -> None:
         self.held = 0

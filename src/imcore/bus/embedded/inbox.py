@@ -122,7 +122,8 @@ class EmbeddedInbox:
         appended = down.appended
         for wake, key, user in zip(appended, down.keys, down.owners, strict=True):
             user.append(wake, key, open_keys)
-            touch(user)
+            if not user.dirty:
+                touch(user)
             if user.size > limits.size or wake.seq - user.first >= limits.count:
                 counters["expired"] += user.trim(limits)
             if key is not None:

@@ -93,7 +93,8 @@ class EmbeddedQueue:
         for sink, id, device in up.answers:
             if id > device.accepted:
                 device.accepted = id
-                touch(device.user)
+                if not device.user.dirty:
+                    touch(device.user)
             try:
                 sink.answered(id, None)
             except Exception:
