@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.bench.__main__ import ROWS, rows_of
 from benchmarks.bench.figures import Figure, at_least, at_most, figure, ratio
-from benchmarks.bench.growth import spread
+from benchmarks.bench.growth import excess, spread
 from benchmarks.bench.machine import cpu_seconds
 from benchmarks.bench.picture import draw
 from benchmarks.bench.plan import CaseResult, Plan, RowResult, Sizes, run_case
@@ -75,7 +75,12 @@ class TestFigures:
 
     def test_growth_is_the_dearest_to_the_cheapest_of_each_run(self) -> None:
         grown = case({"a": [{"v": 10.0}, {"v": 10.0}], "b": [{"v": 12.0}, None], "c": [{"v": 11.0}, {"v": 20.0}]})
-        assert spread(grown, "v") == Figure(1.2, 1.2, 1.2, 1)
+        assert spread(grown, "v", "abc") == Figure(1.2, 1.2, 1.2, 1)
+
+    def test_growth_beyond_the_bare_servers_is_told_run_by_run(self) -> None:
+        grown = case({"a": [{"v": 10.0}, {"v": 10.0}], "b": [{"v": 30.0}, {"v": 15.0}], "x": [{"v": 5.0}, {"v": 5.0}],
+                      "y": [{"v": 10.0}, None]})  # fmt: skip
+        assert excess(grown, "v", "ab", "xy") == Figure(1.5, 1.5, 1.5, 1)
 
 
 class TestRuns:
