@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import select
 import socket
 import ssl
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 
 from imcore.cli.certificate import self_signed
 from imcore.errors import ConfigError
+from imcore.gateway.limits import Limits
 from imcore.gateway.listeners import Listen, Tls, is_loopback, parse_address
 from tests.gateway.running import run, running
 from tests.gateway.wire import ACK, MSG, PING, PONG, Wire, frame
@@ -44,6 +47,19 @@ def test_a_client_without_tls_is_let_go(tmp_path: Path, tls: Tls) -> None:
         async with running(tmp_path, tls=tls) as here, Wire(here.address) as wire:
             wire.say(frame(PING))
             assert PONG not in await wire.reader.read()
+
+    run(main())
+
+
+@pytest.mark.skipif(not hasattr(select, "epoll"), reason="links have no descriptor of their own here")
+def test_what_waits_for_a_slow_link_does_not_wait_in_the_kernel(tmp_path: Path) -> None:
+    async def main() -> None:
+        limits = Limits(window_bytes=100_000)
+        async with running(tmp_path, limits=limits) as here, Wire(here.address) as wire:
+            await wire.greet("bob")
+            (link,) = here.gateway.links("bob")
+            with socket.socket(fileno=os.dup(link.fileno())) as sock:
+                assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == 100_000
 
     run(main())
 

@@ -60,7 +60,9 @@ class Gateway:
             self.rooms = Rooms(self.hub, self.limits)
             self.downlink = Downlink(self.bus, self.limits, self.spawn)
             self._tasks = await stack.enter_async_context(asyncio.TaskGroup())
-            self._listeners = Listeners(self.hub, lambda: ServerLink(self), self.limits.handshake_s)
+            self._listeners = Listeners(
+                self.hub, lambda: ServerLink(self), self.limits.handshake_s, self.limits.window_bytes
+            )
             stack.callback(self._listeners.close)
             self.bus.push.attach(self.name, self._wake, self.rooms.broadcast)
             self.bus.routes.attach(self.name, self._superseded)

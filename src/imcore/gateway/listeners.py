@@ -9,6 +9,7 @@ import os
 import socket
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 
 import msgspec
 
@@ -58,8 +59,9 @@ def is_loopback(address: str) -> bool:
 class Listeners:
     """The open listening sockets of one gateway."""
 
-    def __init__(self, hub: Hub, make_link: Callable[[], Link], handshake_s: float) -> None:
+    def __init__(self, hub: Hub, make_link: Callable[[], Link], handshake_s: float, window_bytes: int) -> None:
         self._hub = hub
+        self._window_bytes = window_bytes
         self._make_link = make_link
         self._handshake_s = handshake_s
         self._sockets: list[socket.socket] = []
@@ -77,6 +79,7 @@ class Listeners:
             raise ConfigError(f"listen: {listen.address}: no such host: {error.strerror}") from None
         for family, _, _, _, where in dict.fromkeys(found):
             sock = _bound(family, where, listen.address)
+            _keep_little_unsent(sock, self._window_bytes)
             self.addresses.append(_text(sock.getsockname()))
             if context is None and self._hub.native:
                 self._sockets.append(sock)
@@ -119,6 +122,13 @@ def _bound(family: int, where: tuple[object, ...], address: str) -> socket.socke
         }.get(error.errno or 0, os.strerror(error.errno or 0))
         raise ConfigError(f"listen: {address} can't be bound: {hint}") from None
     return sock
+
+
+def _keep_little_unsent(sock: socket.socket, size: int) -> None:
+    """What waits for a slow link waits with us, where it is counted, not in megabytes of the kernel. What a listening
+    socket has been told holds for the connections that it accepts."""
+    with suppress(AttributeError, OSError):  # a platform without it keeps more
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, size)
 
 
 def _text(where: tuple[object, ...]) -> str:
