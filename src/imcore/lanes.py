@@ -26,7 +26,8 @@ Handler = Callable[[Uplink], Awaitable[object]]
 """Handles a message. What it returns, or what that comes to when it is awaited, may be a future to settle on."""
 
 TURN = 64
-"""Messages that a worker begins before it lets the loop go round, even if no handler waits for anything."""
+"""After so many messages a worker lets the loop go round, even if no handler waits for anything; and so many of one
+lane it begins before it looks at the next."""
 LONGEST_S = 30.0
 """The longest pause between two tries."""
 
@@ -156,32 +157,33 @@ class Lanes:
 
     async def _work(self) -> None:
         """Begin what is ready until nothing is."""
-        ready, turn = self._ready, TURN
+        ready, begun = self._ready, 0
         while ready:
             lane = ready.popleft()
             lane.worked = True
             try:
-                turn = await self._handle(lane, turn)
+                begun += await self._handle(lane)
             finally:
                 lane.worked = False
             self._leave(lane)
-            if turn <= 0:
+            if begun >= TURN:
                 self._resting += 1
                 try:
                     await asyncio.sleep(0)
                 finally:
                     self._resting -= 1
-                turn = TURN
+                begun = 0
                 self._hire()
 
-    async def _handle(self, lane: _Lane, turn: int) -> int:
-        """Begin messages of this lane, at most `turn`; returns what is left of it."""
+    async def _handle(self, lane: _Lane) -> int:
+        """Begin messages of this lane, at most `TURN`; returns how many. What one device sent together stays so."""
         messages, handlers = lane.messages, self._handlers
         if lane.begun:
             self._collect(lane)
-        while messages and turn > 0 and not lane.failed:
+        count = 0
+        while messages and count < TURN and not lane.failed:
             message = messages[0]
-            turn -= 1
+            count += 1
             try:
                 begins = handlers[message.route](message)
                 if isinstance(begins, asyncio.Future):
@@ -199,7 +201,7 @@ class Lanes:
                 else:
                     self._queue.settle((message,))
             messages.popleft()
-        return turn
+        return count
 
     def _leave(self, lane: _Lane) -> None:
         """A worker is through with the lane, for now."""
