@@ -190,12 +190,12 @@ class EmbeddedInbox:
         if key is not None:
             self._keys[user.name, key] = seq
         down = journal.down
+        if len(down.appended) >= DOWN:
+            down = journal.next_down()
         down.appended.append(Wake(user.name, seq, route, body))
         down.keys.append(key)
         down.owners.append(user)
         down.futures.append(future)
-        if len(down.appended) >= DOWN:
-            journal.full()
         journal.soon()
 
     def _begin(self, user: User, device: Device, resume: Resume | None, fresh: str) -> tuple[int, bool]:

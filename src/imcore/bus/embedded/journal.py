@@ -166,14 +166,17 @@ class Journal:
         else:
             self.lazily()
 
-    def full(self) -> None:
-        """What was gathered may be large enough: begin another."""
-        if len(self.up.answers) >= UP:
-            self._ups.append(self.up)
-            self.up = Up()
-        if len(self.down.appended) >= DOWN:
-            self._downs.append(self.down)
-            self.down = Down()
+    def next_up(self) -> Up:
+        """What was gathered from devices is enough for a part: begin another."""
+        self._ups.append(self.up)
+        self.up = Up()
+        return self.up
+
+    def next_down(self) -> Down:
+        """What was gathered for inboxes is enough for a part: begin another."""
+        self._downs.append(self.down)
+        self.down = Down()
+        return self.down
 
     async def quiet(self) -> None:
         """Write everything, and return when it was written or refused."""

@@ -23,6 +23,8 @@ __all__ = ["EmbeddedQueue"]
 RETRY_MS = 1000
 CROWD = 8192
 """From so many unsettled messages on, no more are taken than are settled: devices wait, rather than be refused."""
+BURST = 64
+"""So many messages of one link may make a part of a batch larger than `UP`: what came together stays together."""
 
 log = logging.getLogger("imcore.bus")
 
@@ -142,9 +144,10 @@ class EmbeddedQueue:
         device.pending = id
         self._count += 1
         self._size += len(message.body)
-        up = self._journal.up
+        up = self._part(sink)
         up.puts.append(message)
-        self._answer(up, sink, id, device)
+        up.answers.append((sink, id, device))
+        self._journal.soon()
         return True
 
     def _withdraw(self, user: User, message: Uplink, sink: Sink) -> bool:
@@ -157,23 +160,27 @@ class EmbeddedQueue:
             self._refuse(sink, id, Refusal("draining", "the node is closing; another one will take it", RETRY_MS))
             return False
         device.pending = id
-        up = self._journal.up
+        up = self._part(sink)
         up.withdrawn.append((message.user, message.device, id))
-        self._answer(up, sink, id, device)
+        up.answers.append((sink, id, device))
+        self._journal.soon()
         return True
 
-    def _answer(self, up: Up, sink: Sink, id: int, device: Device) -> None:
-        up.answers.append((sink, id, device))
-        if len(up.answers) >= UP:
-            self._journal.full()
-        self._journal.soon()
+    def _part(self, sink: Sink) -> Up:
+        """The part of a batch that gathers: another one when it is full, but what one link sent together stays so."""
+        up = self._journal.up
+        count = len(up.answers)
+        if count >= UP and (up.answers[-1][0] is not sink or count >= UP + BURST):
+            up = self._journal.next_up()
+        return up
 
     def _repeat(self, device: Device, id: int, sink: Sink) -> None:
         self._counters["repeated"] += 1
         if device.pending == device.accepted:
             sink.answered(id, None)
         else:  # behind what is still on its way, perhaps the very message that this one repeats
-            self._answer(self._journal.up, sink, id, device)
+            self._part(sink).answers.append((sink, id, device))
+            self._journal.soon()
 
     def _refuse(self, sink: Sink, id: int, refusal: Refusal) -> None:
         self._counters["refused"] += 1
