@@ -270,9 +270,26 @@ class TestMemory:
                 assert peer.sock is not None
                 flood(peer, Frame(MSG, 1, body=bytes(60_000)).encode())
                 await asyncio.sleep(0.05)
-                assert hub.bytes_in <= 65536
+                assert hub.bytes_in <= TURN
                 link.proceed()
                 await settle(lambda: hub.bytes_in > 200_000)
+
+        run(main())
+
+    def test_a_link_that_floods_gets_no_more_of_a_turn_than_its_share(self) -> None:
+        async def main() -> None:
+            async with hubs() as hub:
+                loud, quiet = Recorder(hub), Recorder(hub)
+                flooder, other = await join(loud, "descriptor"), await join(quiet, "descriptor")
+                sent = flood(flooder, encode(MSG, 1, body=bytes(48)))
+                assert sent > 10 * TURN
+                assert other.sock is not None
+                other.sock.send(encode(MSG, 2))
+                while not quiet.calls:
+                    heard = len(loud.calls)
+                    await turns(1)
+                assert len(loud.calls) - heard <= TURN // 64  # nothing else ran between two turns of the quiet one
+                await settle(lambda: len(loud.calls) == sent // 64)
 
         run(main())
 
@@ -303,6 +320,10 @@ class TestMemory:
                 assert got
 
         run(main(), loops)
+
+
+TURN = 16 * 1024
+"""What one link gets of a turn."""
 
 
 def flood(peer: Peer, data: bytes) -> int:

@@ -21,7 +21,7 @@ from .machine import resident
 from .plan import US, CaseResult, Column, Contender, Plan, RowResult, run_case
 from .running import Failed, Load, Server, blob, number, sample, string, talk, wireload
 
-__all__ = ["accept", "heartbeat", "idle"]
+__all__ = ["accept", "beating", "heartbeat", "idle"]
 
 SETTLE_S = 1.5
 FLIGHT = 64
@@ -131,7 +131,8 @@ def accept(plan: Plan) -> RowResult:
     return RowResult("7", "accept and authenticate (anonymous)", cases, verdicts, notes)
 
 
-def _beating(peer: Peer, load: Load, data: bytes, server: Server, seconds: float) -> Sample:
+def beating(peer: Peer, load: Load, data: bytes, server: Server, seconds: float) -> Sample:
+    """Heartbeats of a link of its own while the load runs. Raises `Failed`."""
     hello, beat = peer.hello("apart", PROBE), peer.beat()
     found: Sample = {}
 
@@ -151,7 +152,7 @@ def _beating_in_room(peer: Peer, mode: Mode, count: int, rate: float, seconds: f
     with Server(peer, mode) as server:
         words = (mode, "127.0.0.1", server.port, count, seconds + 1, WINDOW, peer.answer_size(mode), rate)
         with Load("wireload", *words) as load:
-            return _beating(peer, load, blob(peer, mode, count), server, seconds)
+            return beating(peer, load, blob(peer, mode, count), server, seconds)
 
 
 def _beating_in_chat(peer: Peer, pairs: int, rate: float, seconds: float) -> Sample:
@@ -159,7 +160,7 @@ def _beating_in_chat(peer: Peer, pairs: int, rate: float, seconds: float) -> Sam
         Server(peer, "apart") as server,
         Load("p2p", "frames", "127.0.0.1", server.port, pairs, seconds + 1, WINDOW, rate) as load,
     ):
-        return _beating(peer, load, pairs_blob(peer, pairs), server, seconds)
+        return beating(peer, load, pairs_blob(peer, pairs), server, seconds)
 
 
 def heartbeat(plan: Plan) -> RowResult:

@@ -25,6 +25,7 @@ PROGRAMS = {
     "idle": ["idle.c"],
     "probe": ["probe.c"],
     "slow": ["slow.c"],
+    "flood": ["flood.c"],
 }
 OPENSSL = Path("/usr/include/openssl/ssl.h")
 

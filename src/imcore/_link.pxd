@@ -31,7 +31,7 @@ cdef enum:
     SHUT = 128      # the other side was told that no more comes
 
 cdef enum:
-    INPUT = 64 * 1024           # the receive buffer: what one link gets of a turn
+    INPUT = 16 * 1024           # the receive buffer: what one link gets of a turn
 
 
 cdef struct io_t:       # what the flush needs, reachable without the interpreter's lock
