@@ -6,6 +6,8 @@ import os
 import signal
 import socket
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -103,3 +105,22 @@ def test_a_wrong_file_is_one_line(tmp_path: Path) -> None:
     process = Place(tmp_path).run("serve", "--config", "imcore.toml")
     assert process.returncode == 2
     assert "did you mean limits.window?" in one_line(process)
+
+
+GROWING = """
+import gc
+from imcore.cli import serve
+
+serve._collect_in_small_steps()
+kept, most = [], 0
+for number in range(200_000):
+    kept.append([number])
+    if number % 1000 == 0:
+        most = max(most, len(gc.get_objects()))
+print(most)
+"""
+
+
+def test_the_collector_looks_at_what_is_new_and_not_at_every_link() -> None:
+    done = subprocess.run([sys.executable, "-c", GROWING], capture_output=True, text=True, check=True, timeout=60)
+    assert int(done.stdout) < 20_000

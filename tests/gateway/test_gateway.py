@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import struct
 from pathlib import Path
@@ -13,6 +14,8 @@ import pytest
 
 from imcore.errors import EngineError, Unauthorized
 from imcore.gateway.limits import Limits
+from imcore.gateway.link import ServerLink
+from imcore.gateway.uplink import Up
 from tests.gateway.running import Running, run, running, until
 from tests.gateway.wire import (
     ACK,
@@ -654,5 +657,28 @@ def test_nothing_is_left_of_links_that_came_and_went(tmp_path: Path) -> None:
             await until(lambda: here.gateway.hub.links == 0)
             assert len(here.gateway.rooms) == 0
             assert here.gateway.users == 0
+
+    run(main())
+
+
+def test_what_a_link_leaves_is_nothing_for_the_collector(tmp_path: Path) -> None:
+    """`imcore serve` has the collector leave alone what has lived for a while."""
+
+    async def main() -> None:
+        async with running(tmp_path) as here:
+            gc.collect()
+            gc.disable()
+            try:
+                async with Wire(here.address) as wire:
+                    await wire.greet("bob")
+                    wire.say(frame(JOIN, 1, "r"), frame(MSG, 1, "chat", chat("bob", "hi")), frame(MSG, 2, "nowhere"))
+                    got = {(await wire.hear()).type for _ in range(4)}
+                    assert got == {ACK, MSG}
+                    assert [each for each in gc.get_objects() if isinstance(each, ServerLink | Up)]
+                await until(lambda: here.gateway.users == 0)
+                await asyncio.sleep(0.1)
+                assert not [each for each in gc.get_objects() if isinstance(each, ServerLink | Up)]
+            finally:
+                gc.enable()
 
     run(main())

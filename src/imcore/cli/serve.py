@@ -65,6 +65,7 @@ async def _serve(node: Node) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, node.stop)
     async with node:
+        _collect_in_small_steps()
         for address in node.addresses:
             print(f"listening on {address}", flush=True)
         _collect_seldom()
@@ -75,6 +76,24 @@ def _collect_seldom() -> None:
     """Look for circles of garbage after 50,000 objects, not after 700: a message on its way is some, and makes none."""
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
+
+
+def _collect_in_small_steps() -> None:
+    """See to it that no heartbeat waits for the garbage collector, however many links there are.
+
+    A full collection looks at everything that it has not been told to leave alone, for seconds where there are millions
+    of links. Here it comes often, and what has survived one is left alone from then on: links and users go when
+    nobody knows them any more, not because the collector finds them.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(700, 3, 1)
+    gc.callbacks.append(_leave_survivors_alone)
+
+
+def _leave_survivors_alone(phase: str, info: dict[str, int]) -> None:
+    if phase == "stop" and info["generation"] == 2:
+        gc.freeze()
 
 
 def _allow_many_links() -> None:

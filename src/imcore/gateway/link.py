@@ -86,6 +86,7 @@ class ServerLink(Link):
             self.farewell("timeout", "expected a sign of life within the heartbeat", 0)
 
     def on_end(self, error: Exception | None) -> None:
+        self.up = None  # the two know each other: a circle that only the collector would find
         self.gateway.ended(self)
 
     def wake(self, wake: Wake) -> None:
