@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import struct
+from contextlib import suppress
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -28,6 +30,7 @@ from tests.links import (
     join,
     on_both_loops,
     on_each_carrier,
+    pair,
     run,
     settle,
     turns,
@@ -285,6 +288,7 @@ class TestMemory:
                 assert sent > 10 * TURN
                 assert other.sock is not None
                 other.sock.send(encode(MSG, 2))
+                heard = 0
                 while not quiet.calls:
                     heard = len(loud.calls)
                     await turns(1)
@@ -396,6 +400,39 @@ class TestHeartbeats:
                 assert not not_renewed.calls
                 await settle(lambda: long.calls and not_renewed.calls)
                 assert 3 <= loop.time() - begin < 4
+
+        run(main())
+
+    @pytest.mark.parametrize("carrier", ["descriptor", "fed"])
+    def test_who_takes_what_it_is_sent_is_alive_though_nobody_reads_its_pings(self, carrier: str) -> None:
+        """Its answers are more than a window, so that it is not read; they go out slowly, and it says nothing that is
+        heard. When it takes no more, its time is up."""
+
+        async def main() -> None:
+            loop = asyncio.get_running_loop()
+            async with hubs(window=2000) as hub:
+                link = Recorder(hub)
+                peer = await join(link, carrier, partial(pair, 4096))
+                if carrier == "fed":
+                    link.block(True)
+                for _ in range(1500):
+                    link.send(MSG, 1, "", bytes(1000))
+                if carrier == "fed":
+                    await peer.send(Frame(PAD).encode())  # the last that is read
+                await turns()
+                link.expect(1.0, renew=True)
+                began = last = loop.time()
+                while loop.time() - began < 1.7:
+                    await asyncio.sleep(0.02)
+                    assert not link.named("deadline") or loop.time() - last > 0.9  # as long as the test kept up
+                    last = loop.time()
+                    if peer.sock is not None:
+                        with suppress(BlockingIOError):
+                            peer.sock.recv(10_000)
+                    else:
+                        link.block(False)  # what a transport says whose buffer has room again, but not for all
+                        link.block(True)
+                await settle(lambda: link.named("deadline"))
 
         run(main())
 

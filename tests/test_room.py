@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
 import weakref
 from pathlib import Path
 
@@ -15,7 +16,20 @@ from imcore._codec import ACK, DUP, LEAVE, MSG, ROOM, encode
 from imcore._hub import Hub
 from imcore._room import Room
 from imcore.errors import EncodeError
-from tests.links import BOTH, Fake, Peer, Recorder, hubs, join, on_each_carrier, run, settle, turns
+from tests.links import (
+    BOTH,
+    Fake,
+    Loops,
+    Peer,
+    Recorder,
+    hubs,
+    join,
+    on_both_loops,
+    on_each_carrier,
+    run,
+    settle,
+    turns,
+)
 from tests.models import codec
 
 
@@ -216,15 +230,83 @@ class TestASlowMember:
 
         run(main())
 
+    def test_is_not_one_whose_carrier_takes_what_waits(self) -> None:
+        async def main() -> None:
+            async with hubs(window=10_000) as hub:
+                room = Room(hub, "r")
+                links, fakes = [Recorder(hub) for _ in range(3)], [Fake() for _ in range(3)]
+                for link, fake in zip(links, fakes, strict=True):
+                    link.carry(fake)
+                    room.join(link)
+                links[1].block(True)
+                want = [bytes([number]) * 1000 for number in range(100)]
+                for body in want:
+                    room.publish(body)  # all before the carriers' next turn
+                await turns()
+                for number in (0, 2):
+                    assert b"".join(fakes[number].written) == b"".join(said("r", body) for body in want)
+                assert hub.dropped == 100 - links[1].queued // len(said("r", want[0])) > 80
+
+        run(main())
+
+    def test_whose_carrier_fails_just_then_ends_and_harms_nobody(self) -> None:
+        class Failing(Fake):
+            def write(self, data: bytes) -> None:
+                raise OSError("gone")
+
+        async def main() -> None:
+            asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+            async with hubs(window=10_000) as hub:
+                room = Room(hub, "r")
+                broken, whole, fake = Recorder(hub), Recorder(hub), Fake()
+                broken.carry(Failing())
+                whole.carry(fake)
+                room.join(broken)
+                room.join(whole)
+                for _ in range(20):
+                    room.publish(bytes(1000))
+                await turns()
+                assert broken.named("end") == [("end", OSError)]
+                assert len(room) == 1
+                assert b"".join(fake.written) == said("r", bytes(1000)) * 20
+
+        run(main())
+
+    @on_both_loops
+    def test_is_not_one_on_a_transport_that_keeps_up(self, loops: Loops) -> None:
+        """However much comes for the room in one turn."""
+
+        async def main() -> None:
+            async with hubs(window=64 * 1024) as hub:
+                room = Room(hub, "r")
+                member = Recorder(hub)
+                peer = await join(member, "transport")
+                room.join(member)
+                speakers = [Recorder(hub) for _ in range(12)]
+                peers = [await join(speaker, "descriptor") for speaker in speakers]
+                data = said("r", bytes(1000)) * 60
+                for speaker, there in zip(speakers, peers, strict=True):
+                    room.join(speaker)
+                    assert there.sock is not None
+                    there.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * len(data))
+                    assert there.sock.send(data) == len(data)  # twelve windows wait before the first turn
+                everyone = [peer, *peers]
+                await settle(lambda: all(len(each.read()) == 12 * len(data) for each in everyone), 30)
+                assert hub.dropped == 0
+
+        run(main(), loops)
+
     def test_gets_a_message_that_is_bigger_than_its_window_if_nothing_waits(self) -> None:
         async def main() -> None:
             async with hubs(window=1000) as hub:
                 room = Room(hub, "r")
                 link, fake = Recorder(hub), Fake()
                 link.carry(fake)
+                link.block(True)
                 room.join(link)
                 room.publish(bytes(5000))
                 room.publish(b"lost")
+                link.block(False)
                 await turns()
                 assert b"".join(fake.written) == said("r", bytes(5000))
                 assert hub.dropped == 1

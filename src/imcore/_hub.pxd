@@ -14,6 +14,24 @@ cdef inline object os_error(int code):
     return OSError(code, strerror(code).decode())
 
 
+cdef enum:
+    READY_MOST = 256
+
+cdef extern from "poller.h":
+    ctypedef struct ready_t "imcore_ready":
+        int fd
+        int readable
+        int writable
+        int broken
+
+
+cdef struct queue_t:                    # links (owned) that wait for their turn to send
+    void **links
+    uint32_t first
+    uint32_t end
+    uint32_t cap
+
+
 cdef class Hub:
     cdef object loop
     cdef TimerWheel wheel
@@ -28,9 +46,10 @@ cdef class Hub:
     cdef size_t slots_len
     cdef set carried                    # links on other carriers
     cdef dict listeners                 # descriptor -> (socket, factory)
-    cdef void **dirty                   # links (owned) with output, in the order in which they got it
-    cdef io_t **dirty_io                # the same ones' io
-    cdef uint32_t dirty_len, dirty_cap
+    cdef ready_t ready[READY_MOST]      # what the poller said last; a turn may end before it has come to all of it
+    cdef int ready_at, ready_len
+    cdef queue_t dirty                  # those with output, in the order in which they got it
+    cdef queue_t urgent                 # those of them that owe a heartbeat's answer
     cdef list news                      # links for `on_taken`
     cdef list open_rooms                # rooms whose messages of this batch are not handed out yet
     cdef bint in_turn, flush_scheduled, closed
@@ -49,15 +68,18 @@ cdef class Hub:
     cdef int shut(self, Link link) noexcept
     cdef bint release(self, Link link) noexcept
 
-    cdef int turn(self, const void *ready, int n) except -1
+    cdef int turn(self, uint64_t until_us) except -1
+    cdef int meet(self, const ready_t *ready) except -1
     cdef int accept(self, int listener) except -1
     cdef int read(self, Link link) except -1
     cdef int enlist(self, Link link) except -1      # it has something to send; runs no Python code
+    cdef int hurry(self, Link link) except -1       # it does, and goes before the others
     cdef int wake(self) except -1                   # see to it that a flush comes
-    cdef int mark(self, Link link) except -1        # both
+    cdef int mark(self, Link link) except -1        # enlist and wake
     cdef int drain(self, Link link, size_t n) noexcept
+    cdef int relieve(self, Link link) except -1
     cdef int spill(self) except -1
     cdef int finish_turn(self) except -1
-    cdef int flush(self) except -1
+    cdef int flush(self, queue_t *queue, uint32_t flag, uint32_t most) except -1
     cdef void blame(self, Link link, object error) noexcept
     cdef void report(self, Link link, object error) noexcept

@@ -2,25 +2,22 @@
 
 This is the only module that touches a socket. A turn takes what the kernel has for each ready link into one shared
 buffer, has the link hand its frames on where they lie, gathers what they cause, and sends it with one call for each
-link. It never looks at a byte.
+link. A turn takes a few milliseconds at the most: what is left to read or to send waits for the next, and heartbeats
+are answered before it. It never looks at a byte.
 """
 
 from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.errno cimport EAGAIN, ECONNABORTED, EEXIST, EINTR, errno
+from libc.string cimport memmove
 
-from ._link cimport BLOCKED, DIRTY, HELD, INPUT, LINGERING, MUTED, READING, RENEWS, TAKEN, UNBOUND
+from ._link cimport BLOCKED, DIRTY, HELD, INPUT, LINGERING, MUTED, READING, RENEWS, TAKEN, UNBOUND, URGENT
 from ._output cimport output_sent, output_t
 from ._room cimport Room
 from ._wheel cimport NO_TIMER
 
 cdef extern from "poller.h" nogil:
-    ctypedef struct ready_t "imcore_ready":
-        int fd
-        int readable
-        int writable
-        int broken
     enum:
         IMCORE_ADD
         IMCORE_CHANGE
@@ -35,12 +32,15 @@ cdef extern from "poller.h" nogil:
     ssize_t imcore_recv(int fd, void *p, size_t n)
     int imcore_broken(int fd)
     uint64_t imcore_clock_ms()
+    uint64_t imcore_clock_us()
     int shutdown(int fd, int how)
     int close(int fd)
 
 cdef enum:
-    READY_MOST = 256
     ACCEPT_MOST = 64
+    FLUSH_MOST = 64             # links that are sent for between two looks at the clock
+    READ_US = 1000              # how long a turn reads and how long it sends: between the two, and before anything
+    SEND_US = 1000              # else, the loop comes to what is new
     PAUSE_MS = 500              # how long a listener rests that the kernel has nothing left for
 
 
@@ -94,13 +94,18 @@ cdef class Hub:
         if self.input != NULL and self.poller >= 0:
             close(self.poller)
         PyMem_Free(self.slots)
-        PyMem_Free(self.dirty)
-        PyMem_Free(self.dirty_io)
+        PyMem_Free(self.dirty.links)
+        PyMem_Free(self.urgent.links)
 
     @property
     def native(self) -> bool:
         """True: links hold their descriptors themselves (`Link.attach`, `listen`)."""
         return self.poller >= 0
+
+    @property
+    def behind(self) -> int:
+        """How many links have bytes that a later turn sends; none of those that the kernel takes no more for."""
+        return self.dirty.end - self.dirty.first
 
     @property
     def buffer(self) -> memoryview:
@@ -235,11 +240,12 @@ cdef class Hub:
 
     def _ready(self) -> None:
         """A turn: read, hand on, relay, send."""
-        cdef ready_t ready[READY_MOST]
-        cdef int n = poller_take(self.poller, ready, READY_MOST)
+        if self.ready_at == self.ready_len:
+            self.ready_at = 0
+            self.ready_len = poller_take(self.poller, self.ready, READY_MOST)
         self.in_turn = True
         try:
-            self.turn(ready, n)
+            self.turn(imcore_clock_us() + READ_US)
         finally:
             self.finish_turn()
 
@@ -247,28 +253,37 @@ cdef class Hub:
         self.flush_scheduled = False
         self.finish_turn()
 
-    cdef int turn(self, const void *taken, int n) except -1:
-        cdef const ready_t *ready = <const ready_t *> taken
-        cdef int i, fd
+    cdef int turn(self, uint64_t until_us) except -1:
+        """Those that are ready. Whom this turn does not come to, the next one does first; what the poller said of them
+        may not hold any more by then, and does no harm."""
+        cdef ready_t ready
+        while self.ready_at < self.ready_len:
+            ready = self.ready[self.ready_at]
+            self.ready_at += 1
+            self.meet(&ready)
+            if imcore_clock_us() >= until_us:
+                break
+        return 0
+
+    cdef int meet(self, const ready_t *ready) except -1:
+        """What one descriptor is ready for."""
+        cdef int fd = ready.fd
         cdef Link link
-        for i in range(n):
-            fd = ready[i].fd
-            if <size_t> fd >= self.slots_len or self.slots[fd] == NULL:
-                self.accept(fd)
-                continue
-            link = <Link> self.slots[fd]
-            try:
-                if ready[i].writable and link.flags & BLOCKED:
-                    link.flags &= ~BLOCKED
-                    self.watch(link)
-                    self.enlist(link)
-                if ready[i].broken and (link.state == HELD or link.flags & MUTED):
-                    if imcore_broken(fd):  # nobody is left to read for, and the kernel would say so at every turn
-                        link.finish(None)
-                elif ready[i].readable or ready[i].broken:
-                    self.read(link)
-            except BaseException as error:
-                self.blame(link, error)
+        if <size_t> fd >= self.slots_len or self.slots[fd] == NULL:
+            return self.accept(fd)
+        link = <Link> self.slots[fd]
+        try:
+            if ready.writable and link.flags & BLOCKED:
+                link.flags &= ~BLOCKED
+                self.watch(link)
+                self.enlist(link)
+            if ready.broken and (link.state == HELD or link.flags & MUTED):
+                if imcore_broken(fd):  # nobody is left to read for, and the kernel would say so at every turn
+                    link.finish(None)
+            elif ready.readable or ready.broken:
+                self.read(link)
+        except BaseException as error:
+            self.blame(link, error)
         return 0
 
     cdef int read(self, Link link) except -1:
@@ -324,27 +339,18 @@ cdef class Hub:
             poller_set(self.poller, IMCORE_ADD, listener, True, False)
 
     cdef int enlist(self, Link link) except -1:
-        cdef void *grown
-        cdef uint32_t cap
         if link.flags & (DIRTY | BLOCKED) or link.state == UNBOUND:
             return 0
-        if self.dirty_len == self.dirty_cap:
-            cap = max(self.dirty_cap * 2, <uint32_t> 64)
-            grown = PyMem_Realloc(self.dirty, cap * sizeof(void *))
-            if grown == NULL:
-                raise MemoryError
-            self.dirty = <void **> grown
-            grown = PyMem_Realloc(self.dirty_io, cap * sizeof(io_t *))
-            if grown == NULL:
-                raise MemoryError
-            self.dirty_io = <io_t **> grown
-            self.dirty_cap = cap
+        push(&self.dirty, link)
         link.flags |= DIRTY
-        Py_INCREF(link)
-        self.dirty[self.dirty_len] = <void *> link
-        self.dirty_io[self.dirty_len] = &link.io
-        self.dirty_len += 1
         return 0
+
+    cdef int hurry(self, Link link) except -1:
+        if link.flags & (URGENT | BLOCKED) or link.state == UNBOUND:
+            return 0
+        push(&self.urgent, link)
+        link.flags |= URGENT
+        return self.wake()
 
     cdef int wake(self) except -1:
         if not self.in_turn and not self.flush_scheduled:
@@ -371,22 +377,34 @@ cdef class Hub:
             output_sent(link.io.output, sent)
         return 0
 
+    cdef int relieve(self, Link link) except -1:
+        """The same for a link on another carrier: the carrier takes all, or says that it is blocked."""
+        try:
+            link.sent_out()
+        except BaseException as error:
+            self.blame(link, error)
+        return 0
+
     cdef int spill(self) except -1:
         """Hand out what the rooms gathered since the last link's bytes."""
         cdef Room room
-        if self.open_rooms:
-            for room in self.open_rooms:
-                room.hand_out()
+        cdef Py_ssize_t i = 0
+        while i < len(self.open_rooms):  # a carrier's code may run, and add to it
+            room = self.open_rooms[i]
+            room.hand_out()
+            i += 1
+        if i:
             self.open_rooms.clear()
         return 0
 
     cdef int finish_turn(self) except -1:
         cdef Link link
         cdef list news
+        cdef uint64_t until_us = imcore_clock_us() + SEND_US
         self.in_turn = True
         try:
             self.spill()
-            while self.news or self.dirty_len:
+            while self.news or self.urgent.end or self.dirty.end:
                 news, self.news = self.news, []
                 for link in news:
                     link.flags &= ~TAKEN
@@ -396,43 +414,69 @@ cdef class Hub:
                         except BaseException as error:
                             self.blame(link, error)
                 self.spill()
-                self.flush()
+                self.flush(&self.urgent, URGENT, <uint32_t> -1)
+                self.flush(&self.dirty, DIRTY, FLUSH_MOST)
+                if not self.closed and imcore_clock_us() >= until_us:
+                    break
         finally:
             self.in_turn = False
         if self.fatal is not None:
             fatal, self.fatal = self.fatal, None
             raise fatal
+        if self.news or self.urgent.end or self.dirty.end:
+            self.wake()
         return 0
 
-    cdef int flush(self) except -1:
-        """Send for all that have something: the calls themselves without the interpreter's lock, and without touching
-        memory that another thread's garbage collection might touch."""
-        cdef uint32_t i, n = self.dirty_len
+    cdef int flush(self, queue_t *queue, uint32_t flag, uint32_t most) except -1:
+        """Send for those that have waited longest: the calls themselves without the interpreter's lock."""
+        cdef void *links[FLUSH_MOST]
+        cdef io_t *ios[FLUSH_MOST]
         cdef io_t *io
         cdef Link link
-        cdef void **dirty = self.dirty
-        cdef io_t **ios = self.dirty_io
-        with nogil:
+        cdef uint32_t i, n
+        most = min(most, queue.end - queue.first)
+        while most:
+            n = min(most, <uint32_t> FLUSH_MOST)
+            most -= n
             for i in range(n):
-                io = ios[i]
-                if io.fd >= 0 and io.output != NULL and io.output.bytes:
-                    io.sent = imcore_send(io.fd, io.output)
-        self.dirty = NULL
-        self.dirty_io = NULL
-        self.dirty_len = self.dirty_cap = 0
-        for i in range(n):
-            link = <Link> dirty[i]
-            link.flags &= ~DIRTY
-            try:
-                link.sent_out()
-            except BaseException as error:
-                self.blame(link, error)
-            Py_DECREF(link)
-        if self.dirty == NULL:
-            self.dirty = dirty
-            self.dirty_io = ios
-            self.dirty_cap = n
-        else:  # a callback has sent more: its list stands
-            PyMem_Free(dirty)
-            PyMem_Free(ios)
+                links[i] = queue.links[queue.first + i]
+                ios[i] = &(<Link> links[i]).io
+            queue.first += n
+            if queue.first == queue.end:
+                queue.first = queue.end = 0
+            with nogil:
+                for i in range(n):
+                    io = ios[i]
+                    if io.fd >= 0 and io.output != NULL and io.output.bytes:
+                        io.sent = imcore_send(io.fd, io.output)
+            for i in range(n):
+                link = <Link> links[i]
+                link.flags &= ~flag
+                try:
+                    link.sent_out()
+                except BaseException as error:
+                    self.blame(link, error)
+                Py_DECREF(link)
         return 0
+
+
+cdef int push(queue_t *queue, Link link) except -1:
+    """To the end of a queue; its memory grows with what waits at a time."""
+    cdef void *grown
+    cdef uint32_t cap
+    if queue.end == queue.cap:
+        if queue.first > queue.cap // 2:
+            memmove(queue.links, queue.links + queue.first, (queue.end - queue.first) * sizeof(void *))
+            queue.end -= queue.first
+            queue.first = 0
+        else:
+            cap = max(queue.cap * 2, <uint32_t> 64)
+            grown = PyMem_Realloc(queue.links, cap * sizeof(void *))
+            if grown == NULL:
+                raise MemoryError
+            queue.links = <void **> grown
+            queue.cap = cap
+    Py_INCREF(link)
+    queue.links[queue.end] = <void *> link
+    queue.end += 1
+    return 0

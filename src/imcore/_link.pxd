@@ -29,6 +29,7 @@ cdef enum:
     SPOKEN = 32     # `on_end` was called
     BUSY = 64       # is taking in bytes: more would overtake them
     SHUT = 128      # the other side was told that no more comes
+    URGENT = 256    # waits for the flush ahead of the others
 
 cdef enum:
     INPUT = 16 * 1024           # the receive buffer: what one link gets of a turn
@@ -66,8 +67,8 @@ cdef class Link:
     cdef uint32_t patience              # ticks
     cdef uint32_t most_patience
     cdef uint16_t rooms_len
+    cdef uint16_t flags
     cdef uint8_t state
-    cdef uint8_t flags
     cdef public bint pong_head          # PONG carries `head`
     cdef public bint ack_head           # `confirm` does
 
@@ -77,6 +78,7 @@ cdef class Link:
     # What comes. `aim`: where the carrier's next bytes may go, and how many. `arrived`: they are there.
     cdef size_t aim(self, uint8_t **into) except 0
     cdef int arrived(self, const uint8_t *p, size_t n) except -1
+    cdef void renew(self) noexcept
     cdef void take_in(self, const uint8_t *p, size_t n) noexcept
     cdef int received(self, const uint8_t *p, size_t n) except -1
     cdef int consume(self, const uint8_t *p, size_t n) except -1

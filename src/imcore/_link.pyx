@@ -153,6 +153,8 @@ cdef class Link:
             self.flags |= BLOCKED
         else:
             self.flags &= ~BLOCKED
+            if self.flags & MUTED:
+                self.renew()
             if self.io.output != NULL:
                 self.hub.mark(self)
 
@@ -317,14 +319,18 @@ cdef class Link:
         if self.state not in (READING, HELD):
             return 0
         self.hub.bytes_in += n
-        if self.flags & RENEWS:
-            self.hub.wheel.refresh_c(self.timer, self.hub.ticks() + self.patience + 1)
+        self.renew()
         # where `aim` said
         if self.tail != NULL and self.tail.len < self.tail.cap and p == self.tail.data + self.tail.len:
             self.tail.len += n
             n = 0
         self.take_in(p, n)
         return 0
+
+    cdef void renew(self) noexcept:
+        """A sign of life: the deadline moves."""
+        if self.flags & RENEWS:
+            self.hub.wheel.refresh_c(self.timer, self.hub.ticks() + self.patience + 1)
 
     cdef void take_in(self, const uint8_t *p, size_t n) noexcept:
         self.flags |= BUSY
@@ -455,7 +461,8 @@ cdef class Link:
                                            (seconds * 1500 + self.hub.tick_ms - 1) // self.hub.tick_ms)
             self.hub.wheel.hasten_c(self.timer, self.hub.ticks() + self.patience + 1)
             self.hub.schedule_tick()
-        return self.put_number(T_PONG, frame.id, self.pong_head)
+        self.put_number(T_PONG, frame.id, self.pong_head)
+        return self.hub.hurry(self)
 
     cdef int relay(self, const frame_t *frame, chunk_t *whole) except -1:
         """A message for a room: straight to its members if this link is one of them, else to the owner to decide."""
@@ -555,6 +562,8 @@ cdef class Link:
             self.carrier.write(data)
         elif sent > 0:
             self.hub.bytes_out += sent
+            if self.flags & MUTED:  # its pings are not read, but it takes what it is sent
+                self.renew()
             output_sent(out, sent)
             if out.bytes:  # more than one call takes, or more than the kernel does: the next one tells
                 self.hub.mark(self)
@@ -592,6 +601,8 @@ cdef class Link:
         if on == ((self.flags & MUTED) != 0):
             return 0
         self.flags ^= MUTED
+        if not on:
+            self.renew()  # what it said meanwhile is read from now on
         if self.carrier is not None:
             self.carrier.pause(on)
         elif self.io.fd >= 0:

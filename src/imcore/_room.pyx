@@ -12,7 +12,7 @@ from libc.stdlib cimport realloc
 from libc.string cimport memcpy
 
 from ._codec cimport FRAME_MAX, HEADER, put_header
-from ._link cimport member_t
+from ._link cimport BLOCKED, member_t
 from ._output cimport SMALL_CHUNK, chunk_drop, chunk_new, output_new, output_push, output_t
 
 from .errors import EncodeError
@@ -168,12 +168,11 @@ cdef class Room:
 
     cdef int hand_out(self) except -1:
         """Every member gets this batch, but for those that already have more waiting than the window allows. No Python
-        code runs meanwhile, so nobody comes or goes."""
+        code runs until all have been looked at, so nobody comes or goes meanwhile."""
         cdef chunk_t *chunk = self.open
         cdef uint32_t i, count = self.open_count
-        cdef size_t window = self.hub.window
         cdef Link link
-        cdef output_t *out
+        cdef list late = None
         if chunk == NULL:
             return 0
         self.open = NULL
@@ -182,19 +181,37 @@ cdef class Room:
         try:
             for i in range(self.members_len):
                 link = <Link> self.members[i]
-                out = link.io.output
-                if out == NULL:
-                    out = link.io.output = output_new()
-                elif out.bytes and out.bytes + chunk.len > window:
-                    self.hub.drain(link, chunk.len)
-                    if out.bytes and out.bytes + chunk.len > window:
-                        self.hub.dropped += count
+                if crowded(link, chunk):
+                    if link.carrier is not None and not link.flags & BLOCKED:
+                        late = [] if late is None else late
+                        late.append(link)  # its carrier may take what waits, but that is Python code
                         continue
-                if out == NULL or output_push(out, chunk, 0, chunk.len) < 0:
-                    raise MemoryError
-                chunk.refs += 1
-                self.hub.frames_out += count
-                self.hub.enlist(link)
+                    self.hub.drain(link, chunk.len)
+                give(link, chunk, count)
+            if late is not None:
+                for link in late:
+                    self.hub.relieve(link)
+                    if link.open:
+                        give(link, chunk, count)
         finally:
             chunk_drop(chunk)
         return self.hub.wake()
+
+
+cdef inline bint crowded(Link link, const chunk_t *chunk) noexcept:
+    cdef const output_t *out = link.io.output
+    return out != NULL and out.bytes and out.bytes + chunk.len > link.hub.window
+
+
+cdef inline int give(Link link, chunk_t *chunk, uint32_t count) except -1:
+    """One member's share; dropped if too much waits for it already."""
+    if crowded(link, chunk):
+        link.hub.dropped += count
+        return 0
+    if link.io.output == NULL:
+        link.io.output = output_new()
+    if link.io.output == NULL or output_push(link.io.output, chunk, 0, chunk.len) < 0:
+        raise MemoryError
+    chunk.refs += 1
+    link.hub.frames_out += count
+    return link.hub.enlist(link)

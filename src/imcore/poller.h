@@ -21,11 +21,13 @@ typedef struct { int fd; int readable; int writable; int broken; } imcore_ready;
 
 enum { IMCORE_ADD = 1, IMCORE_CHANGE = 2 };
 
-static inline uint64_t imcore_clock_ms(void) {
+static inline uint64_t imcore_clock_us(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t) t.tv_sec * 1000 + (uint64_t) t.tv_nsec / 1000000;
+    return (uint64_t) t.tv_sec * 1000000 + (uint64_t) t.tv_nsec / 1000;
 }
+
+static inline uint64_t imcore_clock_ms(void) { return imcore_clock_us() / 1000; }
 
 /* One send for as many segments as one call may take; the bytes sent, or -errno. A call never takes 2 GiB. */
 static inline int imcore_send(int fd, const imcore_output *out) {

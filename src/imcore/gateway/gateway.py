@@ -78,7 +78,9 @@ class Gateway:
         finally:
             for link in self.links():
                 link.close()
-            await asyncio.sleep(0)  # one turn, so that the last frames go out
+            await asyncio.sleep(0)
+            while self.hub.behind:  # noqa: ASYNC110 - each turn sends some of the last frames, and tells nobody
+                await asyncio.sleep(0)
             try:
                 await self._stack.__aexit__(kind, error, trace)
             except BaseExceptionGroup as group:
