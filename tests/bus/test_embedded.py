@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from imcore.bus.embedded import EmbeddedBus
+from imcore.bus.embedded.audit import audit
 from imcore.bus.embedded.users import Device, User
 from imcore.bus.ports import Route
 from imcore.errors import EngineError
@@ -31,6 +32,7 @@ async def opened(place: Path, **limits: Any) -> AsyncIterator[EmbeddedBus]:
         yield bus
     finally:
         await bus.close()
+    assert audit(place).faults == []
 
 
 async def fold(bus: EmbeddedBus) -> None:
@@ -73,7 +75,7 @@ class TestStart:
     def test_a_newer_schema_is_an_error_that_says_both_versions(self, tmp_path: Path) -> None:
         with closing(sqlite3.connect(tmp_path / "imcore.db")) as connection:
             connection.execute("PRAGMA user_version = 7")
-        assert "version 7, this imcore knows versions up to 1" in failure(tmp_path)
+        assert "version 7, this imcore knows versions up to 2" in failure(tmp_path)
 
     def test_a_damaged_journal_row_is_an_error(self, tmp_path: Path) -> None:
         async def main() -> None:
@@ -230,7 +232,7 @@ class TestTables:
                     assert count(tmp_path, f"SELECT count(*) FROM {table}") == 0, table
                 assert bus.counters == {
                     "accepted": 50, "repeated": 0, "withdrawn": 0, "refused": 0, "settled": 50, "dead": 0,
-                    "appended": 50, "delivered": 50, "expired": 0,
+                    "replayed": 0, "dropped": 0, "appended": 50, "delivered": 50, "expired": 0,
                 }  # fmt: skip
 
         run(main())

@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from imcore.bus.embedded import EmbeddedBus
+from imcore.bus.embedded.audit import audit
+from imcore.bus.embedded.dead import Action, ask, letters
 from imcore.bus.embedded.store import Statement
 from imcore.errors import EngineError
 from imcore.messages import Resume
@@ -134,6 +137,46 @@ class EngineMachine(RuleBasedStateMachine):
             if place in self.queue.unsettled:
                 self.queue.unsettled.remove(place)
 
+    @rule(which=st.integers(0, 100))
+    def bury(self, which: int) -> None:
+        """A handler failed too often."""
+        self.flush()
+        waiting = [m for m in self.taker.messages if (m.user, m.device, m.id) in self.queue.unsettled]
+        if waiting:
+            message = waiting[which % len(waiting)]
+            self.runner.run(self._call(self.bus.queue.bury, message, "why"))
+            self.queue.unsettled.remove((message.user, message.device, message.id))
+            self.queue.dead.append((message.user, message.device, message.id))
+
+    @rule(which=st.integers(0, 100), action=st.sampled_from(["replay", "drop"]))
+    def ask_for_a_dead_letter(self, which: int, action: Action) -> None:
+        """Somebody else's connection leaves a request; the engine's next look finds it."""
+        self.flush()
+        with closing(sqlite3.connect(self.folder / "imcore.db", isolation_level=None)) as connection:
+            found = list(letters(connection))
+            assert [(each.message.user, each.message.device, each.message.id) for each in found] == self.queue.dead
+            if found:
+                ask(connection, [found[which % len(found)].number], action)
+        self.runner.run(self.bus._look_for_requests())
+        if found:
+            place = self.queue.dead.pop(which % len(found))
+            if action == "replay":
+                self.queue.unsettled.append(place)
+                self.handed.append(place)
+
+    @rule()
+    def count(self) -> None:
+        """The books add up at any time, while the engine works."""
+        self.flush()
+        books = audit(self.folder)
+        assert books.faults == []
+        assert (books.waiting, books.dead) == (len(self.queue.unsettled), len(self.queue.dead))
+        assert books.appended == sum(inbox.head for inbox in self.inboxes.values())
+        counters = self.bus.counters
+        assert counters["accepted"] == books.accepted
+        assert counters["appended"] == books.appended
+        assert counters["dead"] == books.dead + books.dropped + books.replayed
+
     @rule()
     def land(self) -> None:
         self.flush()
@@ -216,6 +259,7 @@ class EngineMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.runner.run(self.bus.close())
+        assert audit(self.folder).faults == []
         self.runner.close()
         shutil.rmtree(self.place)
 

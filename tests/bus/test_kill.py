@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import random
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from imcore.bus.embedded import EmbeddedBus
+from imcore.bus.embedded.audit import audit
 from imcore.bus.ports import Uplink
 from imcore.service import Service
 from tests.bus.engines import run, until
@@ -54,6 +53,7 @@ def test_killed_at_random_moments_it_keeps_every_promise(tmp_path: Path) -> None
             elif line[0] == "P":
                 seq, key = int(line[1]), line[2]
                 assert pushed.setdefault(seq, key) == key, "one number, two messages"
+        assert audit(tmp_path).faults == []
     assert len(confirmed) == 8
     assert pushed
 
@@ -82,5 +82,4 @@ def test_killed_at_random_moments_it_keeps_every_promise(tmp_path: Path) -> None
         await bus.close()
 
     run(look())
-    with closing(sqlite3.connect(tmp_path / "imcore.db")) as connection:
-        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert audit(tmp_path).faults == []

@@ -13,6 +13,8 @@ class QueueModel:
 
     accepted: dict[tuple[str, str], int] = field(default_factory=dict)
     unsettled: list[tuple[str, str, int]] = field(default_factory=list)
+    dead: list[tuple[str, str, int]] = field(default_factory=list)
+    """Put aside, oldest first."""
 
     def put(self, user: str, device: str, id: int) -> bool:
         """Whether it is handed over."""

@@ -1,7 +1,8 @@
 """The embedded engine: all four ports on one SQLite file in one process, nothing to install.
 
 `store` has the SQL threads, `journal` makes batches durable, `fold` brings them to the tables, `users` is what memory
-holds, `recover` what a start does; `queue`, `inbox`, `routes` and `push` are the ports.
+holds, `recover` what a start does; `queue`, `inbox`, `routes` and `push` are the ports. `dead` keeps what handlers
+failed on, `audit` counts everything again.
 """
 
 from __future__ import annotations
@@ -11,17 +12,17 @@ import logging
 import os
 import sqlite3
 from collections.abc import Sequence
-from typing import cast
 
 from ...errors import EngineError
 from ...messages import Refusal
 from .core import Core
+from .dead import open_requests
 from .fold import Fold
 from .inbox import EmbeddedInbox
 from .journal import Down, Journal, Up, now_ms
 from .push import LocalPush
 from .queue import RETRY_MS, EmbeddedQueue
-from .recover import Recovered, dirty, recover
+from .recover import Recovered, begin_to_count, dirty, recover
 from .routes import MemoryRoutes
 from .store import Reader, Store, Writer
 from .users import Limits
@@ -32,6 +33,8 @@ TICK_S = 1.0
 SWEEP = 1024
 """Users that one tick looks at, to drop who was idle for a round."""
 AGE_TICKS = 60
+REQUESTS = 256
+"""Requests that one tick takes on."""
 
 log = logging.getLogger("imcore.bus")
 
@@ -41,7 +44,7 @@ class EmbeddedBus:
 
     Limits of an inbox: `inbox_count` messages, `inbox_size` bytes, `inbox_age_s` seconds; a device unseen for
     `device_ttl_s` seconds holds nothing back. `backlog` messages of `backlog_size` bytes wait for their service at
-    most, then the queue refuses. `counters` counts what happened since the start.
+    most, then the queue refuses. `counters` counts what happened.
     """
 
     queue: EmbeddedQueue
@@ -69,12 +72,13 @@ class EmbeddedBus:
         self._ticks = 0
         self._age_at = 0
         self._aging: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
         self.routes = MemoryRoutes()
         self.push = LocalPush()
 
     @property
     def counters(self) -> dict[str, int]:
-        """What happened since the start; the names are `core.COUNTERS`."""
+        """What happened so far; the names are `core.COUNTERS`."""
         return dict(self._started.counters)
 
     @property
@@ -90,13 +94,15 @@ class EmbeddedBus:
         journal = Journal(loop, self._landed, self._failed)
         journal.writer = Writer(writing, loop, journal.done)
         journal.last, journal.entry = left.last, left.entry
+        journal.tallied = lambda batch, tally: fold.tallies.append((batch, tally)) if any(tally) else None
         fold = Fold(left.unsettled, lambda: journal.size, lambda: journal.entry)
         fold.dirty, fold.stored, fold.gone = dirty(left.users), left.stored, left.gone
-        fold.oldest, fold.last = left.oldest, left.last
-        core = self._core = Core(loop, left.users, self._limits, journal, fold, Reader(reading, loop))
+        fold.oldest, fold.last, fold.tallies = left.oldest, left.last, left.tallies
+        reader = Reader(reading, loop)
+        core = Core(loop, left.users, self._limits, journal, fold, reader, left.dead_keys, left.totals())
+        self._core = core
         self.queue = EmbeddedQueue(core, left.unsettled, *self._backlog)
-        open_keys = cast(dict[str, object], left.unsettled)
-        self.inbox = EmbeddedInbox(core, self._store.epoch, open_keys, self.routes.connected, self.push.wake)
+        self.inbox = EmbeddedInbox(core, self._store.epoch, left.unsettled, self.routes.connected, self.push.wake)
         for user in left.users.values():
             self.inbox.settle_floor(user)
         journal.steps = fold.step
@@ -111,9 +117,11 @@ class EmbeddedBus:
         core.closing = True
         if self._tick is not None:
             self._tick.cancel()
-        if self._aging is not None:
-            self._aging.cancel()
-            await asyncio.wait([self._aging])
+        work = [task for task in (self._aging, self._looking) if task is not None]
+        for task in work:
+            task.cancel()
+        if work:
+            await asyncio.wait(work)
         core.journal.crowded = lambda: False
         await core.journal.quiet()
         await core.reader.close()
@@ -126,6 +134,8 @@ class EmbeddedBus:
         writing = self._store.open()
         try:
             left = recover(writing, self._limits)
+            if not left.counters:
+                begin_to_count(writing, left)
             return writing, self._store.reader(), left
         except BaseException as error:
             writing.close()
@@ -156,8 +166,20 @@ class EmbeddedBus:
         if self._ticks >= self._age_at and (self._aging is None or self._aging.done()):
             self._age_at = self._ticks + AGE_TICKS
             self._aging = core.loop.create_task(self._age())
+        if self._looking is None or self._looking.done():
+            self._looking = core.loop.create_task(self._look_for_requests())
         self._ticks += 1
         self._tick = core.loop.call_later(TICK_S, self._ticked)
+
+    async def _look_for_requests(self) -> None:
+        """What somebody asks for about dead letters (`dead.ask`)."""
+        try:
+            requests = await self._started.reader.ask(lambda connection: open_requests(connection, REQUESTS))
+        except EngineError as error:
+            log.error("requests about dead letters were not looked for: %s", error)
+            return
+        for request in requests:
+            self.queue.fulfil(request)
 
     async def _age(self) -> None:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from ...errors import EngineError
@@ -15,10 +15,12 @@ from .users import Limits, User, Users
 __all__ = ["COUNTERS", "Core"]
 
 COUNTERS = (
-    "accepted", "repeated", "withdrawn", "refused", "settled", "dead", "appended", "delivered", "expired",
+    "accepted", "repeated", "withdrawn", "refused", "settled", "dead", "replayed", "dropped",
+    "appended", "delivered", "expired",
 )  # fmt: skip
 """Uplink: messages accepted, repeats and withdrawn numbers answered, refused, settled by their handler, put aside as
-dead. Inbox: appended, delivered to all devices that count, expired before that."""
+dead, handed to their handler again or given up after that. Inbox: appended, delivered to all devices that count,
+expired before that. All but `repeated` and `refused` count since the database was made, whatever was killed since."""
 
 Loaded = Callable[[User | EngineError], None]
 
@@ -34,6 +36,8 @@ class Core:
         journal: Journal,
         fold: Fold,
         reader: Reader,
+        dead_keys: set[str],
+        totals: Mapping[str, int],
     ) -> None:
         self.loop = loop
         self.users = users
@@ -41,7 +45,19 @@ class Core:
         self.journal = journal
         self.fold = fold
         self.reader = reader
-        self.counters = dict.fromkeys(COUNTERS, 0)
+        self.dead_keys = dead_keys
+        """Keys of messages that were put aside."""
+        self.counters = dict.fromkeys(COUNTERS, 0) | {
+            "accepted": totals["accepted"],
+            "withdrawn": totals["withdrawn"],
+            "settled": totals["left"] - totals["buried"],
+            "dead": totals["buried"],
+            "replayed": totals["replayed"],
+            "dropped": totals["dropped"],
+            "appended": totals["appended"],
+            "delivered": totals["gone"] - totals["expired"],
+            "expired": totals["expired"],
+        }
         self.closing = False
         self.now_ms = now_ms()
         """The time as of the last tick, which is at most about a second ago."""

@@ -16,10 +16,10 @@ from typing import Any
 import msgspec
 
 from ..ports import Uplink, Wake
-from .store import Statement, in_list, insert
+from .store import Statement, add, in_list, insert
 from .users import Device, User
 
-__all__ = ["Fold", "Step", "load", "signed", "unsigned"]
+__all__ = ["TALLIED", "Fold", "Step", "Tally", "load", "signed", "unsigned"]
 
 STEP_ROWS = 256
 STEP_BYTES = 1 << 20
@@ -28,6 +28,12 @@ PASS_BYTES = 32 << 20
 """A pass begins when the journal has grown by so much: what a start has to replay, and what memory holds of it."""
 PASS_S = 30.0
 """Or after so long, if anything changed at all."""
+
+Tally = tuple[int, int, int, int, int]
+"""What a row of the journal counts, in the order of `TALLIED`."""
+TALLIED = "accepted", "withdrawn", "left", "replayed", "appended"
+"""Counters whose journal rows are added to the table when they are deleted, in one transaction: nothing counts twice.
+left: messages that left the queue, settled or dead."""
 
 _encode = msgspec.msgpack.encode
 _keys = msgspec.msgpack.Decoder(tuple[dict[str, int], dict[str, int]])
@@ -47,9 +53,9 @@ def load(connection: sqlite3.Connection, names: Sequence[str]) -> list[User]:
     """The users of these names, new ones for those that the tables do not know."""
     users = {name: User(name) for name in names}
     wanted = list(users)
-    for sql, values in in_list("SELECT name, head, first, stored_size, keys FROM user WHERE name", wanted):
-        for name, head, first, stored_size, keys in connection.execute(sql, values):
-            user = users[name] = User(name, head, first, stored_size)
+    for sql, values in in_list("SELECT name, head, first, stored_size, expired, keys FROM user WHERE name", wanted):
+        for name, head, first, stored_size, expired, keys in connection.execute(sql, values):
+            user = users[name] = User(name, head, first, stored_size, expired)
             own, answers = _keys.decode(keys)
             user.keys, user.answers = own or None, answers or None
     for sql, values in in_list("SELECT user, name, accepted, taken, seen_ms FROM device WHERE user", wanted):
@@ -82,6 +88,8 @@ class Fold:
         """Those of them that were settled."""
         self.last = 0
         """The newest batch that is durable."""
+        self.tallies: deque[tuple[int, Tally]] = deque()
+        """What the rows of the journal count, with their batches."""
         self.oldest = 1
         """The oldest batch in the journal."""
         self._unsettled = unsettled
@@ -91,7 +99,7 @@ class Fold:
         self._begun = time.monotonic()
         self._pass: Iterator[list[Statement]] | None = None
         self._todo: deque[User] = deque()
-        self._shown: list[tuple[User, int, int, int]] = []
+        self._shown: list[tuple[User, int, int, int, int]] = []
         self._entries: list[int] = []
 
     @property
@@ -133,18 +141,22 @@ class Fold:
             self.stored.difference_update(batch)
         while self.oldest <= last:
             until = min(last, self.oldest + STEP_BATCHES - 1)
+            covered = [tally for batch, tally in self.tallies if batch <= until]
             yield [
                 ("UPDATE meta SET value = max(value, ?) WHERE name = 'entry'", (entry,)),
                 ("DELETE FROM journal WHERE batch <= ?", (until,)),
+                *(add(name, value) for name, *values in zip(TALLIED, *covered, strict=True) if (value := sum(values))),
             ]
             self.oldest = until + 1
+            while self.tallies and self.tallies[0][0] <= until:
+                self.tallies.popleft()
 
     def _users(self) -> list[Statement]:
         statements: list[Statement] = []
         users: list[Any] = []
         devices: list[Any] = []
         inbox: list[Any] = []
-        size, now = 0, time.time_ns() // 1_000_000
+        size, now, gone, expired = 0, time.time_ns() // 1_000_000, 0, 0
         while self._todo and len(users) + len(devices) + len(inbox) < 5 * STEP_ROWS and size < STEP_BYTES:
             user = self._todo.popleft()
             part: list[Wake] = []
@@ -163,10 +175,13 @@ class Fold:
             for wake in part:
                 inbox += (user.name, wake.seq, wake.route, wake.body, now)
             stored_size = user.stored_size + sum(len(wake.body) for wake in part)
-            users += (user.name, head, user.first, stored_size, _encode((user.keys or {}, user.answers or {})))
+            keys = _encode((user.keys or {}, user.answers or {}))
+            users += (user.name, head, user.first, stored_size, keys, user.expired)
+            gone += user.first - user.swept
+            expired += user.expired - user.expired_stored
             for device in user.devices:
                 devices += (user.name, device.name, signed(device.accepted), device.taken, device.seen_ms)
-            self._shown.append((user, head, user.first, len(user.forgotten)))
+            self._shown.append((user, head, user.first, user.expired, len(user.forgotten)))
             user.folding = True
             if whole:
                 user.dirty = False
@@ -174,8 +189,9 @@ class Fold:
                 self._todo.append(user)
                 break  # the same user twice in a step would write the same messages twice
         statements += insert("INSERT OR REPLACE INTO inbox", 5, inbox)
-        statements += insert("INSERT OR REPLACE INTO user", 5, users)
+        statements += insert("INSERT OR REPLACE INTO user", 6, users)
         statements += insert("INSERT OR REPLACE INTO device", 5, devices)
+        statements += [add(name, value) for name, value in (("gone", gone), ("expired", expired)) if value]
         return statements
 
     def _messages(self, messages: list[Uplink]) -> list[Statement]:
@@ -189,10 +205,10 @@ class Fold:
 
     def _landed(self) -> None:
         self._entries.clear()
-        for user, head, first, forgotten in self._shown:
+        for user, head, first, expired, forgotten in self._shown:
             user.folding = False
             user.forgotten = user.forgotten[forgotten:]
-            user.stored, user.swept = head, first
+            user.stored, user.swept, user.expired_stored = head, first, expired
             user.stored_size += user.cut(head + 1)
         self._shown.clear()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 
 from ...errors import EngineError
 from ...messages import Resume
@@ -32,7 +32,7 @@ class EmbeddedInbox:
         self,
         core: Core,
         epoch: str,
-        open_keys: dict[str, object],
+        open_keys: Container[str],
         connected: Callable[[str, str], bool],
         wake: Callable[[Sequence[Wake]], None],
     ) -> None:
@@ -118,10 +118,11 @@ class EmbeddedInbox:
 
     def landed(self, down: Down) -> None:
         """The batch is durable: its messages count, wake-ups go out, and who waited goes on."""
-        counters, limits, touch, open_keys = self._core.counters, self._core.limits, self._core.touch, self._open_keys
+        counters, limits, touch = self._core.counters, self._core.limits, self._core.touch
+        open_keys, dead_keys = self._open_keys, self._core.dead_keys
         appended = down.appended
         for wake, key, user in zip(appended, down.keys, down.owners, strict=True):
-            user.append(wake, key, open_keys)
+            user.append(wake, key, open_keys, dead_keys)
             if not user.dirty:
                 touch(user)
             if user.size > limits.size or wake.seq - user.first >= limits.count:
@@ -162,7 +163,7 @@ class EmbeddedInbox:
         aged = await self._core.reader.ask(lambda connection: _aged(connection, limit))
         for name, seq in aged:
             user = await self._core.user(name)
-            self._core.counters["expired"] += user.drop(min(seq, user.stored) + 1)
+            self._core.counters["expired"] += user.expire(min(seq, user.stored) + 1)
             self._core.touch(user)
         return len(aged) > 0
 

@@ -19,11 +19,12 @@ import msgspec
 
 from ...errors import EngineError
 from ..ports import Sink, Uplink, Wake
-from .fold import Step
+from .dead import forget
+from .fold import Step, Tally
 from .store import Statement, Writer
 from .users import Device, User
 
-__all__ = ["DOWN", "UP", "Down", "Journal", "Records", "Up", "decode", "now_ms"]
+__all__ = ["DOWN", "UP", "Down", "Journal", "Records", "Up", "decode", "now_ms", "tally"]
 
 UP = 512
 """Messages from devices in a part of a batch: what the loop does at once when it is durable, a millisecond or two."""
@@ -48,6 +49,8 @@ class Records(msgspec.Struct, array_like=True, gc=False):
     appended: list[Wake]
     keys: list[str | None]
     settled: list[int]
+    replayed: int = 0
+    """So many of `puts` were dead before, and accepted long ago."""
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -62,6 +65,17 @@ def decode(row: bytes) -> Records:
         raise EngineError(f"the journal has a damaged row: {error}; bring back a copy of the file") from error
 
 
+def tally(records: Records) -> Tally:
+    """What a row of the journal counts."""
+    return (
+        len(records.puts) - records.replayed,
+        len(records.withdrawn),
+        len(records.settled),
+        records.replayed,
+        len(records.appended),
+    )
+
+
 def now_ms() -> int:
     """Milliseconds since 1970."""
     return time.time_ns() // 1_000_000
@@ -70,12 +84,14 @@ def now_ms() -> int:
 class Up:
     """A part of a batch for the queue. Lists, because they cost less than an object for each message."""
 
-    __slots__ = ("answers", "puts", "withdrawn")
+    __slots__ = ("answers", "puts", "replayed", "withdrawn")
 
     def __init__(self) -> None:
         self.answers: list[tuple[Sink, int, Device]] = []
         self.puts: list[Uplink] = []
         self.withdrawn: list[tuple[str, str, int]] = []
+        self.replayed: list[int] = []
+        """Dead letters, by their numbers, that are among `puts`."""
 
 
 class Down:
@@ -101,6 +117,7 @@ class _Away(msgspec.Struct, gc=False):
     marks: dict[Device, None]
     extra: list[Statement]
     step: Step | None
+    tally: Tally
 
 
 class Journal:
@@ -121,6 +138,8 @@ class Journal:
         """Statements that go with the next batch."""
         self.steps: Callable[[], Step | None] = lambda: None
         """Asked before each batch for a step towards the tables that goes with it."""
+        self.tallied: Callable[[int, Tally], None] = lambda batch, tally: None
+        """Told of each batch that is durable."""
         self.last = 0
         """The number of the newest batch."""
         self.entry = 1
@@ -193,6 +212,7 @@ class Journal:
             self.broken = None
             if away.step is not None:
                 away.step.landed()
+            self.tallied(self.last, away.tally)
             self._landing.extend(zip_longest(away.ups, away.downs))
             self._land()
             return
@@ -240,7 +260,7 @@ class Journal:
             self._downs
             or self.down.futures
             or self.down.followers
-            or (not self._held and (self._ups or self.up.answers))
+            or (not self._held and (self._ups or self.up.answers or self.up.puts))
         )
         if self._held:
             self.lazily()
@@ -248,7 +268,6 @@ class Journal:
         marks, self.marks = self.marks, {}
         extra, self.extra = self.extra, []
         step = self.steps()  # before the row: it covers what is durable by now
-        self._away = _Away(ups, downs, settled, marks, extra, step)
         statements: list[Statement] = []
         records = Records(
             [(device.user.name, device.name, device.taken, device.seen_ms) for device in marks],
@@ -257,7 +276,9 @@ class Journal:
             [wake for down in downs for wake in down.appended],
             [key for down in downs for key in down.keys],
             settled,
+            sum(len(up.replayed) for up in ups),
         )
+        self._away = _Away(ups, downs, settled, marks, extra, step, tally(records))
         if records.marks or records.puts or records.withdrawn or records.appended or settled:
             try:
                 statements.append((JOURNAL, self._row(records)))
@@ -265,6 +286,8 @@ class Journal:
                 self._loop.call_soon(self.done, error)
                 return
         statements += extra
+        for number in [number for up in ups for number in up.replayed]:
+            statements += forget(number)
         if step is not None:
             statements += step.statements
         if statements:

@@ -9,12 +9,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-import msgspec
-
 from ...errors import EngineError
 from ...messages import Refusal
 from ..ports import Check, Sink, Uplink
 from .core import Core
+from .dead import Request, bury, drop, forget
 from .journal import UP, Up, now_ms
 from .users import Device, User
 
@@ -46,6 +45,7 @@ class EmbeddedQueue:
         self._routes: Mapping[str, Check | None] = {}
         self._take: Callable[[Sequence[Uplink]], None] | None = None
         self._journal.crowded = lambda: len(unsettled) > CROWD
+        self._fulfilling: set[int] = set()
         self._parked: dict[str, list[tuple[Uplink, Sink, bool]]] = {}
 
     def put(self, message: Uplink, sink: Sink) -> None:
@@ -82,12 +82,26 @@ class EmbeddedQueue:
         """The handler failed too often: the message is put aside with its last error."""
         if self._leave([message]):
             self._counters["dead"] += 1
-            self._journal.extra.append(
-                (
-                    "INSERT INTO dead (message, error, buried_ms) VALUES (?, ?, ?)",
-                    (msgspec.msgpack.encode(message), error, now_ms()),
-                )
-            )
+            self._core.dead_keys.add(message.key)
+            self._journal.extra += bury(message, error, now_ms())
+
+    def fulfil(self, request: Request) -> None:
+        """Somebody wants a dead letter to come to its handler again, or to be given up."""
+        if request.number in self._fulfilling:
+            return
+        self._fulfilling.add(request.number)
+        if request.message is not None and request.action == "replay":
+            self._count += 1
+            self._size += len(request.message.body)
+            self._journal.up.puts.append(request.message)
+            self._journal.up.replayed.append(request.number)
+        elif request.message is not None:
+            self._counters["dropped"] += 1
+            self._core.dead_keys.discard(request.message.key)
+            self._journal.extra += drop(request.number)
+        else:
+            self._journal.extra += forget(request.number)
+        self._journal.soon()
 
     def landed(self, up: Up) -> None:
         """The batch is durable: answer, and hand over."""
@@ -104,16 +118,21 @@ class EmbeddedQueue:
         self._counters["withdrawn"] += len(up.withdrawn)
         puts = up.puts
         if puts:
-            self._counters["accepted"] += len(puts)
+            self._counters["accepted"] += len(puts) - len(up.replayed)
+            self._counters["replayed"] += len(up.replayed)
             unsettled = self.unsettled
             for message in puts:
                 unsettled[message.key] = message
+            if up.replayed:
+                self._core.dead_keys.difference_update([message.key for message in puts])
+                self._fulfilling.difference_update(up.replayed)
             if self._take is not None:
                 self._take(puts)
 
     def failed(self, ups: Sequence[Up], refusal: Refusal) -> None:
         """Nothing of these is durable."""
         for up in ups:
+            self._fulfilling.difference_update(up.replayed)
             self._count -= len(up.puts)
             self._size -= sum(len(message.body) for message in up.puts)
             for _, _, device in up.answers:

@@ -7,16 +7,19 @@ Runs in a thread before the engine takes anything.
 from __future__ import annotations
 
 import sqlite3
+from collections import deque
 
 import msgspec
 
 from ...errors import EngineError
 from ..ports import Uplink
-from .fold import load
-from .journal import Records, decode
+from .dead import keys
+from .fold import TALLIED, Tally, load
+from .journal import Records, decode, tally
+from .store import add
 from .users import Limits, User, Users
 
-__all__ = ["Recovered", "recover"]
+__all__ = ["Recovered", "begin_to_count", "recover"]
 
 
 class Recovered(msgspec.Struct):
@@ -31,10 +34,30 @@ class Recovered(msgspec.Struct):
     oldest: int
     last: int
     entry: int
+    dead_keys: set[str]
+    tallies: deque[tuple[int, Tally]]
+    """What the rows of the journal count, with their batches."""
+    counters: dict[str, int]
+    """The table's; `totals` adds what it does not have yet."""
+
+    def totals(self) -> dict[str, int]:
+        """What has happened since the database was made, by the names of `TALLIED`, and `gone` (delivered or expired),
+        `expired`, `buried` and `dropped`."""
+        found = dict.fromkeys((*TALLIED, "gone", "expired", "buried", "dropped"), 0) | self.counters
+        for _, counts in self.tallies:
+            for name, value in zip(TALLIED, counts, strict=True):
+                found[name] += value
+        for user in self.users.values():
+            found["gone"] += user.first - user.swept
+            found["expired"] += user.expired - user.expired_stored
+        return found
 
 
 def recover(connection: sqlite3.Connection, limits: Limits) -> Recovered:
     """Read everything that is not settled, and the users that the journal changed."""
+    counters = dict(connection.execute("SELECT name, value FROM counter"))
+    dead_keys = keys(connection)
+    tallies: deque[tuple[int, Tally]] = deque()
     (entry,) = connection.execute("SELECT value FROM meta WHERE name = 'entry'").fetchone()
     by_entry: dict[int, Uplink] = {}
     for number, message in connection.execute("SELECT entry, message FROM uplink ORDER BY entry"):
@@ -54,7 +77,9 @@ def recover(connection: sqlite3.Connection, limits: Limits) -> Recovered:
             entry = max(entry, message.entry + 1)
             by_entry[message.entry] = message
             unsettled[message.key] = message
-        _apply(users, records, unsettled, limits)
+        _apply(users, records, unsettled, dead_keys, limits)
+        if any(counts := tally(records)):
+            tallies.append((last, counts))
         for number in records.settled:
             settled = by_entry.pop(number, None)
             if settled is not None:
@@ -63,7 +88,26 @@ def recover(connection: sqlite3.Connection, limits: Limits) -> Recovered:
                     gone.append(number)
     entry = max([entry, *(number + 1 for number in stored)])
     ordered = dict(sorted(unsettled.items(), key=lambda item: item[1].entry))
-    return Recovered(users, ordered, stored, gone, oldest or last + 1, last, entry)
+    return Recovered(users, ordered, stored, gone, oldest or last + 1, last, entry, dead_keys, tallies, counters)
+
+
+def begin_to_count(connection: sqlite3.Connection, left: Recovered) -> None:
+    """In a new database, or one of the first version, which did not count: begin with what is there."""
+    (dead,) = connection.execute("SELECT count(*) FROM dead").fetchone()
+    heads, gone = connection.execute("SELECT coalesce(sum(head), 0), coalesce(sum(first - 1), 0) FROM user").fetchone()
+    heads += sum(user.head - user.stored for user in left.users.values())
+    journal = left.totals()
+    left.counters.update(
+        accepted=len(left.unsettled) + dead + journal["left"] - journal["replayed"] - journal["accepted"],
+        left=dead,
+        buried=dead,
+        appended=heads - journal["appended"],
+        gone=gone,
+    )
+    with connection:
+        connection.execute("BEGIN")
+        for name, value in left.counters.items():
+            connection.execute(*add(name, value))
 
 
 def _bring(users: Users, connection: sqlite3.Connection, records: Records) -> None:
@@ -75,7 +119,7 @@ def _bring(users: Users, connection: sqlite3.Connection, records: Records) -> No
         users[user.name] = user
 
 
-def _apply(users: Users, records: Records, unsettled: dict[str, Uplink], limits: Limits) -> None:
+def _apply(users: Users, records: Records, unsettled: dict[str, Uplink], dead_keys: set[str], limits: Limits) -> None:
     for name, device_name, taken, seen_ms in records.marks:
         device = users[name].device(device_name)
         device.taken = max(device.taken, taken)
@@ -93,7 +137,7 @@ def _apply(users: Users, records: Records, unsettled: dict[str, Uplink], limits:
                 f"the journal gives number {wake.seq} in the inbox of {wake.user!r}, expected {user.head + 1}: "
                 "the file is damaged; bring back a copy"
             )
-        user.append(wake, key, unsettled)
+        user.append(wake, key, unsettled, dead_keys)
         user.assigned = wake.seq
         user.trim(limits)
 

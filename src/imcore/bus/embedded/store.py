@@ -20,9 +20,9 @@ from typing import Any, TypeVar
 
 from ...errors import EngineError
 
-__all__ = ["Reader", "Statement", "Store", "Writer", "chunks", "in_list", "insert"]
+__all__ = ["Reader", "Statement", "Store", "Writer", "add", "chunks", "in_list", "insert"]
 
-VERSION = 1
+VERSION = 2
 """`PRAGMA user_version` of the schema below."""
 
 SCHEMA = """
@@ -33,7 +33,7 @@ CREATE TABLE uplink (entry INTEGER PRIMARY KEY, message BLOB NOT NULL);
 CREATE TABLE dead (number INTEGER PRIMARY KEY, message BLOB NOT NULL, error TEXT NOT NULL, buried_ms INTEGER NOT NULL);
 CREATE TABLE user (
     name TEXT PRIMARY KEY, head INTEGER NOT NULL, first INTEGER NOT NULL, stored_size INTEGER NOT NULL,
-    keys BLOB NOT NULL
+    keys BLOB NOT NULL, expired INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 CREATE TABLE device (
     user TEXT NOT NULL, name TEXT NOT NULL, accepted INTEGER NOT NULL, taken INTEGER NOT NULL, seen_ms INTEGER NOT NULL,
@@ -44,8 +44,19 @@ CREATE TABLE inbox (
     PRIMARY KEY (user, seq)
 ) WITHOUT ROWID;
 CREATE INDEX inbox_age ON inbox (time_ms);
+CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE request (number INTEGER PRIMARY KEY, action TEXT NOT NULL);
 INSERT INTO meta VALUES ('epoch', lower(hex(randomblob(8)))), ('entry', 1);
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;
+COMMIT;
+"""
+
+FROM_1 = """
+BEGIN;
+ALTER TABLE user ADD COLUMN expired INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE request (number INTEGER PRIMARY KEY, action TEXT NOT NULL);
+PRAGMA user_version = 2;
 COMMIT;
 """
 
@@ -78,6 +89,14 @@ def in_list(head: str, values: Sequence[Any]) -> Iterator[Statement]:
     """`… WHERE x` followed by ` IN (…)` over any number of values."""
     for start, size in chunks(len(values)):
         yield f"{head} IN ({','.join('?' * size)})", values[start : start + size]
+
+
+def add(name: str, value: int) -> Statement:
+    """Raise a counter."""
+    return (
+        "INSERT INTO counter VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
+        (name, value),
+    )
 
 
 class Store:
@@ -165,7 +184,7 @@ class Store:
                     "run the imcore that wrote it, or a newer one"
                 )
             if version < VERSION:
-                connection.executescript(SCHEMA)
+                connection.executescript(FROM_1 if version == 1 else SCHEMA)
             (self.epoch,) = connection.execute("SELECT value FROM meta WHERE name = 'epoch'").fetchone()
         except BaseException:
             connection.close()

@@ -58,11 +58,11 @@ class User:
     """One inbox and the devices that belong to it."""
 
     __slots__ = (
-        "answers", "assigned", "devices", "dirty", "first", "folding", "forgotten", "head", "keys", "name", "prune_at",
-        "size", "stored", "stored_size", "swept", "tail", "used",
+        "answers", "assigned", "devices", "dirty", "expired", "expired_stored", "first", "folding", "forgotten", "head",
+        "keys", "name", "prune_at", "size", "stored", "stored_size", "swept", "tail", "used",
     )  # fmt: skip
 
-    def __init__(self, name: str, head: int = 0, first: int = 1, stored_size: int = 0) -> None:
+    def __init__(self, name: str, head: int = 0, first: int = 1, stored_size: int = 0, expired: int = 0) -> None:
         self.name = name
         self.head = head
         """The newest durable number."""
@@ -74,6 +74,8 @@ class User:
         """The newest number that has gone to the table."""
         self.swept = first
         """The table has nothing below this number."""
+        self.expired = self.expired_stored = expired
+        """How many were let go of before all devices that count had them; and so many as the table says."""
         self.stored_size = stored_size
         self.size = stored_size
         self.tail: list[Wake] | tuple[()] = ()
@@ -111,8 +113,11 @@ class User:
             self.devices += (device,)
         return device
 
-    def append(self, wake: Wake, key: str | None, open_keys: Container[str]) -> None:
-        """The message is durable. `open_keys` are those of the messages that are not settled."""
+    def append(
+        self, wake: Wake, key: str | None, open_keys: Container[str], dead_keys: Container[str] = frozenset()
+    ) -> None:
+        """The message is durable. `open_keys` are those of the messages that are not settled, `dead_keys` those of the
+        messages that were put aside: both may come to their handlers again."""
         self.head = wake.seq
         if self.tail:
             self.tail.append(wake)
@@ -128,7 +133,7 @@ class User:
             answers[key] = wake.seq
             if len(answers) >= self.prune_at:
                 for old in list(answers)[:-ANSWERS_KEPT]:
-                    if old not in open_keys:
+                    if old not in open_keys and old not in dead_keys:
                         del answers[old]
                 self.prune_at = 2 * max(len(answers), ANSWERS_KEPT)
         else:
@@ -170,16 +175,21 @@ class User:
             self.tail = ()
         return size
 
+    def expire(self, first: int) -> int:
+        """Let go of everything below `first` though somebody may lack it; returns how many messages that were."""
+        dropped = self.drop(first)
+        self.expired += dropped
+        return dropped
+
     def trim(self, limits: Limits) -> int:
         """Expire what is over the limits of count and size; returns how many messages that were."""
-        first = max(self.first, self.head - limits.count + 1)
-        dropped = self.drop(first)
+        dropped = self.expire(max(self.first, self.head - limits.count + 1))
         while self.size > limits.size and self.first < self.head:
             over, in_table = self.size - limits.size, self.stored - self.first + 1
             if in_table > 0:
-                dropped += self.drop(self.first + min(in_table, 1 + over * in_table // max(1, self.stored_size)))
+                dropped += self.expire(self.first + min(in_table, 1 + over * in_table // max(1, self.stored_size)))
             else:
-                dropped += self.drop(self.first + 1)
+                dropped += self.expire(self.first + 1)
         return dropped
 
     def floor(self, stale_ms: int, connected: Callable[[str, str], bool]) -> int:
