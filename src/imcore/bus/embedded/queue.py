@@ -234,13 +234,14 @@ class EmbeddedQueue:
         """How many of them were in the queue."""
         unsettled, fold, left = self.unsettled, self._core.fold, 0
         for message in messages:
-            if unsettled.pop(message.key, None) is None:
+            known = unsettled.pop(message.key, None)
+            if known is None:
                 continue
             left += 1
-            self._size -= len(message.body)
-            if message.entry in fold.stored:
-                fold.gone.append(message.entry)
-            self._journal.settled.append(message.entry)
+            self._size -= len(known.body)
+            if known.entry in fold.stored:
+                fold.gone.append(known.entry)
+            self._journal.settled.append(known.entry)
         if left:
             self._count -= left
             self._journal.relieved(left)
