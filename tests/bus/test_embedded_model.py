@@ -243,7 +243,7 @@ class EngineMachine(RuleBasedStateMachine):
         self.crashes += 1
         dead, self.folder = self.folder, self.place / str(self.crashes)
         self.folder.mkdir()
-        for name in ("imcore.db", "imcore.db-wal"):
+        for name in ("imcore.db", "imcore.db-wal", "mark"):
             shutil.copy(dead / name, self.folder / name)
         self.runner.run(self.bus.close())
         shutil.rmtree(dead)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,7 +20,7 @@ from imcore.bus.ports import Uplink
 from imcore.service import Service
 from tests.bus.engines import run, until
 
-ROUNDS = 10
+ROUNDS = int(os.environ.get("KILLS", "10"))
 PROGRAM = Path(__file__).with_name("killed.py")
 
 
@@ -39,10 +42,11 @@ def round_of(folder: Path, alive_s: float) -> list[list[str]]:
     return [line.split() for line in lines if line.endswith("\n")]
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(120 + 3 * ROUNDS)
 def test_killed_at_random_moments_it_keeps_every_promise(tmp_path: Path) -> None:
     dice = random.Random()
     confirmed: dict[str, int] = {}
+    epochs: set[str] = set()
     pushed: dict[int, str] = {}
     for _ in range(ROUNDS):
         for line in round_of(tmp_path, dice.uniform(0.02, 0.4)):
@@ -54,6 +58,9 @@ def test_killed_at_random_moments_it_keeps_every_promise(tmp_path: Path) -> None
                 seq, key = int(line[1]), line[2]
                 assert pushed.setdefault(seq, key) == key, "one number, two messages"
         assert audit(tmp_path).faults == []
+        with closing(sqlite3.connect(tmp_path / "imcore.db")) as connection:
+            epochs.add(connection.execute("SELECT value FROM meta WHERE name = 'epoch'").fetchone()[0])
+    assert len(epochs) == 1
     assert len(confirmed) == 8
     assert pushed
 

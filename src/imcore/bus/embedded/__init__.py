@@ -33,6 +33,8 @@ TICK_S = 1.0
 SWEEP = 1024
 """Users that one tick looks at, to drop who was idle for a round."""
 AGE_TICKS = 60
+MARK_TICKS = 10
+"""How often the mark follows the database: an older copy is recognised if it is older by more than this."""
 REQUESTS = 256
 """Requests that one tick takes on."""
 
@@ -128,6 +130,7 @@ class EmbeddedBus:
         core.abandon()
         assert core.journal.writer is not None
         await core.journal.writer.close()
+        self._store.mark(core.fold.last)
         self._store.release()
 
     def _open(self) -> tuple[sqlite3.Connection, sqlite3.Connection, Recovered]:
@@ -136,6 +139,12 @@ class EmbeddedBus:
             left = recover(writing, self._limits)
             if not left.counters:
                 begin_to_count(writing, left)
+            elif self._store.set_back(writing, left.last):
+                log.warning(
+                    "%s is an older copy than the one that was here: its epoch changes, and clients are told that "
+                    "messages are missing", self._store.file
+                )  # fmt: skip
+            self._store.mark(left.last)
             return writing, self._store.reader(), left
         except BaseException as error:
             writing.close()
@@ -163,6 +172,8 @@ class EmbeddedBus:
         core.users.sweep(min(SWEEP, 1 + len(core.users) // 16))
         if core.fold.due:
             core.journal.soon()
+        if self._ticks % MARK_TICKS == MARK_TICKS - 1:
+            core.loop.run_in_executor(None, self._store.mark, core.fold.last)
         if self._ticks >= self._age_at and (self._aging is None or self._aging.done()):
             self._age_at = self._ticks + AGE_TICKS
             self._aging = core.loop.create_task(self._age())

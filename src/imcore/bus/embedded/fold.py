@@ -144,6 +144,7 @@ class Fold:
             covered = [tally for batch, tally in self.tallies if batch <= until]
             yield [
                 ("UPDATE meta SET value = max(value, ?) WHERE name = 'entry'", (entry,)),
+                ("UPDATE meta SET value = max(value, ?) WHERE name = 'batch'", (until,)),
                 ("DELETE FROM journal WHERE batch <= ?", (until,)),
                 *(add(name, value) for name, *values in zip(TALLIED, *covered, strict=True) if (value := sum(values))),
             ]

@@ -68,7 +68,8 @@ def recover(connection: sqlite3.Connection, limits: Limits) -> Recovered:
     gone: list[int] = []
     users = Users()
     unsettled = {message.key: message for message in by_entry.values()}
-    oldest = last = 0
+    (last,) = connection.execute("SELECT value FROM meta WHERE name = 'batch'").fetchone()
+    oldest = 0
     for last, row in connection.execute("SELECT batch, records FROM journal ORDER BY batch"):
         oldest = oldest or last
         records = decode(row)

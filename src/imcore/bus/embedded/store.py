@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from ...errors import EngineError
 
-__all__ = ["Reader", "Statement", "Store", "Writer", "add", "chunks", "in_list", "insert"]
+__all__ = ["Reader", "Statement", "Store", "Writer", "add", "chunks", "explain", "in_list", "in_use", "insert"]
 
 VERSION = 2
 """`PRAGMA user_version` of the schema below."""
@@ -48,7 +48,7 @@ CREATE TABLE inbox (
 CREATE INDEX inbox_age ON inbox (time_ms);
 CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE request (number INTEGER PRIMARY KEY, action TEXT NOT NULL);
-INSERT INTO meta VALUES ('epoch', lower(hex(randomblob(8)))), ('entry', 1);
+INSERT INTO meta VALUES ('epoch', lower(hex(randomblob(8)))), ('entry', 1), ('batch', 0);
 PRAGMA user_version = 2;
 COMMIT;
 """
@@ -64,6 +64,7 @@ INSERT INTO dead SELECT * FROM dead_1;
 DROP TABLE dead_1;
 CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE request (number INTEGER PRIMARY KEY, action TEXT NOT NULL);
+INSERT INTO meta VALUES ('batch', 0);
 PRAGMA user_version = 2;
 COMMIT;
 """
@@ -135,6 +136,28 @@ class Store:
         connection.execute("PRAGMA query_only = 1")
         return connection
 
+    def mark(self, batch: int) -> None:
+        """Write beside the database how far it has come, so that an older copy of it is recognised. What is lost of the
+        mark in a crash does no harm: it only may not be newer than the database."""
+        with suppress(OSError):  # a full disk: an older mark recognises less
+            fresh = self.folder / "mark.new"
+            fresh.write_text(f"{self.epoch} {batch}\n", encoding="ascii")
+            fresh.replace(self.folder / "mark")
+
+    def set_back(self, connection: sqlite3.Connection, batch: int) -> bool:
+        """Whether somebody put an older copy of the database here, whose newest batch is `batch`. Then what was handed
+        out since is lost: the epoch changes, so that no client takes new messages for the ones that it has."""
+        try:
+            epoch, marked = (self.folder / "mark").read_text(encoding="ascii").split()
+            newest = int(marked)
+        except (OSError, ValueError):
+            epoch, newest = self.epoch, batch + 1  # somebody took the mark away: a copy without it is a copy
+        if batch == 0 or epoch != self.epoch or newest <= batch:
+            return False
+        self.epoch = os.urandom(8).hex()
+        connection.execute("UPDATE meta SET value = ? WHERE name = 'epoch'", (self.epoch,))
+        return True
+
     def unreadable(self, error: sqlite3.Error) -> EngineError:
         """The error that says what is wrong with the file and what to do."""
         return EngineError(f"{self.file}: {explain(error)}")
@@ -198,6 +221,21 @@ class Store:
             connection.close()
             raise
         return connection
+
+
+def in_use(folder: str | os.PathLike[str]) -> bool:
+    """Whether a process owns the folder now."""
+    try:
+        lock = os.open(Path(folder) / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
 
 
 def explain(error: sqlite3.Error) -> str:
