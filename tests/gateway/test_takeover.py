@@ -19,14 +19,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from imcore import Client, Config, LinkClosed, Node, State
 from imcore._codec import WELCOME, FrameDecoder
 from imcore.bus.embedded.routes import MemoryRoutes
 from imcore.bus.ports import Bus, Opening, Route
+from imcore.config import Limits as LimitsTable
 from imcore.gateway.gateway import Gateway
 from imcore.gateway.limits import Limits, place
 from imcore.gateway.link import ServerLink
 from imcore.messages import Error, Role, unpack
-from tests.gateway.running import run, running
+from tests.gateway.running import run, running, until
 from tests.gateway.wire import ERROR, Wire, hello
 from tests.links import Fake, turns
 
@@ -309,6 +311,24 @@ class TestDevices:
                 await desk.greet("bob", device="desk")
                 for wire in (down, up):
                     assert (await wire.hear()).map["code"] == "superseded"
+
+        run(main())
+
+    def test_a_client_that_another_device_took_over_from_stays_away(self, tmp_path: Path) -> None:
+        async def main() -> None:
+            config = Config(limits=LimitsTable(devices="one-per-kind", drain_s=0))
+            async with Node(config, listen=["127.0.0.1:0"], data=tmp_path) as node:
+                point = node.addresses[0]
+                async with Client([point], "bob", "phone:old") as old, Client([point], "bob", "desk") as desk:
+                    for im in (old, desk):
+                        await until(lambda im=im: im.state is State.OPEN)
+                    async with Client([point], "bob", "phone:new") as new:
+                        with pytest.raises(LinkClosed, match=r"superseded: .*'phone:new'"):
+                            await anext(aiter(old))
+                        assert old.state is State.CLOSED
+                        await node.service.push("bob", "chat", b"x")
+                        for im in (new, desk):
+                            assert (await anext(aiter(im))).body == b"x"
 
         run(main())
 
