@@ -8,7 +8,7 @@ from importlib.metadata import version
 from ._codec import Frame, FrameDecoder
 from ._wheel import TimerWheel
 from .bus.ports import Uplink
-from .client import Client, Gap, Message, Receipt, State
+from .client import Client, Gap, Message, Receipt, Settled, State
 from .config import Config
 from .errors import (
     BadFrame,
@@ -20,6 +20,7 @@ from .errors import (
     ImcoreError,
     LinkClosed,
     LocalError,
+    OutboxError,
     OutboxFull,
     Refused,
     RemoteError,
@@ -50,11 +51,13 @@ __all__ = [
     "LocalError",
     "Message",
     "Node",
+    "OutboxError",
     "OutboxFull",
     "Receipt",
     "Refused",
     "RemoteError",
     "Service",
+    "Settled",
     "State",
     "TimerWheel",
     "TooLarge",

@@ -6,6 +6,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+from typing import Any
+
 __all__ = [
     "BadFrame",
     "BadHello",
@@ -16,6 +19,7 @@ __all__ = [
     "ImcoreError",
     "LinkClosed",
     "LocalError",
+    "OutboxError",
     "OutboxFull",
     "Refused",
     "RemoteError",
@@ -50,6 +54,10 @@ class OutboxFull(LocalError):
     """The client holds as many unconfirmed messages as it was allowed to; wait for one, or raise the limit."""
 
     code = "overloaded"
+
+
+class OutboxError(LocalError):
+    """The outbox's file did not take a message: it was not sent, and is not kept. Look at the disk."""
 
 
 class EngineError(LocalError):
@@ -136,16 +144,19 @@ class Refused(ImcoreError):
 class Unknown(ImcoreError):
     """The time was up, or the client closed, before an answer came: the message may be durable, or may not.
 
-    `id` is its number; 0 = it was never sent, and never will be. Otherwise the next link settles it: the same number is
-    sent again and recognised as a repeat.
+    `id` is its number, 0 = it was not sent so far. Where `receipt` is set the client goes on until it knows, with the
+    same number (the next link settles it: what arrived is recognised), and `await error.receipt` returns what `send`
+    would have, or raises `Refused` or `Unknown`. Where it is None, nothing more will be told; and what was not sent by
+    then never will be, unless an outbox on disk keeps it for the next process.
     """
 
     code = "timeout"
 
-    def __init__(self, id: int, text: str) -> None:
+    def __init__(self, id: int, text: str, receipt: Awaitable[Any] | None = None) -> None:
         super().__init__(id, text)
         self.id = id
         self.text = text
+        self.receipt = receipt
 
     def __str__(self) -> str:
         return self.text

@@ -178,6 +178,24 @@ def device(address: str, **more: Any) -> Client:
     return Client([address], "alice", "phone", **more)
 
 
+async def kill(im: Client) -> None:
+    """As if the process died now: nothing more is said, written or told. The client must not be used any more."""
+    im._runner.cancel()
+    if im._link is not None:
+        im._link.abort()
+    await asyncio.wait([im._runner])
+    book = im._sending._book
+    if book is not None and not book._closed:
+        book._closed = True
+        await asyncio.to_thread(book._thread.shutdown)
+        book.file.close()
+        book._outbox._book = None
+    im._sending._on_settled = None
+    im._closed = True
+    im._finish(None)
+    im._stack.close()
+
+
 async def first(im: Client, count: int) -> list[Message]:
     """So many messages."""
     messages = []

@@ -10,7 +10,7 @@ import pytest
 
 from imcore._codec import ACK, ERROR, GOAWAY, HELLO, MSG, PING, PONG
 from imcore.client import Client, State, connection, heartbeat
-from imcore.errors import LinkClosed, Unknown
+from imcore.errors import LinkClosed, LocalError, Unknown
 from imcore.messages import Error, GoAway, Hello, Resume, pack, unpack
 from tests.client.peer import NOWHERE, Conversation, accept, device, first, idle, peer, pong, run, until, with_client
 
@@ -157,6 +157,36 @@ class TestEndings:
                 assert task.cancelled()
 
         run(work())
+
+
+class TestOnlySending:
+    def test_has_an_uplink_and_no_place_in_the_inbox(self) -> None:
+        hellos = []
+
+        async def up(link: Conversation) -> None:
+            hellos.append(await link.welcome(first=8, head=7))
+            link.say(ACK, (await link.expect(MSG)).id, body=(9).to_bytes(8))
+
+        @with_client(up, receive=False)
+        async def _(im: Client) -> None:
+            await im.send("chat", b"1")
+            await im.send("chat", b"2")
+            with pytest.raises(LocalError, match="nothing comes to a client that only sends"):
+                await im.join("lobby")
+            await im.leave("lobby")
+
+        assert [(hello.role, hello.resume) for hello in hellos] == [("up", None)] * 2
+
+    def test_is_told_when_the_server_wants_no_more_of_it(self) -> None:
+        async def kick(link: Conversation) -> None:
+            await link.welcome()
+            link.error("kicked", "out")
+            await link.rest()
+
+        @with_client(kick, receive=False)
+        async def _(im: Client) -> None:
+            with pytest.raises(LinkClosed, match="kicked: out"):
+                await first(im, 1)
 
 
 class TestStayingConnected:

@@ -75,6 +75,36 @@ class TestRooms:
                 await im.publish("secret", b"x", confirm=True)
             await asyncio.sleep(0.2)
 
+    def test_one_that_may_not_be_joined_again_is_told_and_left(self) -> None:
+        left: list[tuple[str, str]] = []
+
+        async def once(link: Conversation) -> None:
+            await link.welcome()
+            for _ in range(2):
+                link.say(ACK, (await link.expect(JOIN)).id)
+
+        async def refuse(link: Conversation) -> None:
+            await link.welcome()
+            link.refuse((await link.expect(JOIN)).id, "unauthorized", "not any more", None)
+            link.say(ACK, (await link.expect(JOIN)).id)
+            link.say(ACK, (await link.expect(MSG)).id)
+
+        async def other(link: Conversation) -> None:
+            await link.welcome()
+            assert (await link.expect(JOIN)).route == "lobby"
+            again.set()
+            await pong(link)
+
+        again = asyncio.Event()
+
+        @with_client(once, refuse, other, on_left=lambda room, error: left.append((room, str(error))))
+        async def _(im: Client) -> None:
+            await asyncio.gather(im.join("secret"), im.join("lobby"))
+            await im.send("r", b"x")
+            assert left == [("secret", "unauthorized: not any more")]
+            await again.wait()
+            assert len(left) == 1
+
     def test_publishing_on_a_link_that_breaks_is_unknown(self) -> None:
         async def broken(link: Conversation) -> None:
             await link.welcome()

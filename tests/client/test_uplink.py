@@ -33,7 +33,7 @@ class NoGap:
 class World:
     """A client, a gateway, and every link that there was between them: an old one's bytes may still be on their way."""
 
-    def __init__(self, count: int, links: int, refusals: int, *, hold: bool = True) -> None:
+    def __init__(self, count: int, links: int, refusals: int, *, hold: bool = True, withdraws: bool = False) -> None:
         self.gateway = GatewayModel(self.judge, hold=hold)
         self.outcomes: dict[bytes, Refusal | None] = {}
         self.outbox = Outbox(self.settle, rng=cast(random.Random, NoGap()))
@@ -43,8 +43,9 @@ class World:
         self.refusals = refusals
         self.refuse = False
         self.count = count
-        for i in range(count):
-            self.outbox.add("", bytes([i]), bytes([i]))
+        entries = [self.outbox.add("", bytes([i]), bytes([i])) for i in range(count)]
+        self.withdrawable = entries[:1] if withdraws else []
+        self.withdrawn: set[bytes] = set()
         self.up[0] = ("HELLO",)
 
     def judge(self, body: bytes) -> Refusal | None:
@@ -52,6 +53,7 @@ class World:
 
     def settle(self, entry: Entry, refusal: Refusal | None) -> None:
         assert entry.waiter not in self.outcomes, "told twice"
+        assert entry.waiter not in self.withdrawn, "told who wants to know no more"
         self.outcomes[entry.waiter] = refusal
 
     def moves(self) -> list[tuple[str, int]]:
@@ -64,6 +66,8 @@ class World:
             moves += [("refuse", link) for link in range(len(self.up)) if self.up[link] and self.up[link][0] != "HELLO"]
         if copy.deepcopy(self.outbox).next(FAR) is not None:
             moves.append(("send", 0))
+        if self.withdrawable and self.withdrawable[0].waiter not in self.outcomes:
+            moves.append(("withdraw", 0))
         return moves
 
     def make(self, move: str, link: int) -> None:
@@ -78,6 +82,10 @@ class World:
                 self.outbox.begin(said, MAX_FRAME)
             else:
                 self.outbox.answer(number, said, 0.0)
+        elif move == "withdraw":
+            entry = self.withdrawable.pop()
+            self.withdrawn.add(entry.waiter)
+            self.outbox.withdraw(entry)
         elif move == "cut":
             self.outbox.end()
             self.down[-1] = ()
@@ -100,13 +108,13 @@ class World:
 
     def key(self) -> tuple[Any, ...]:
         box = self.outbox
-        numbered = tuple((e.number, e.sent, e.refusal is None) for e in box._numbered.values())
+        numbered = tuple((e.number, e.sent, e.refusal is None, e.told) for e in box._numbered.values())
         again = tuple(e.number for e in box._again)
         client = (numbered, again, tuple(box._flying), box._refused, box._window, box._highest, len(box._waiting))
         outcomes = tuple(sorted((k, v is None) for k, v in self.outcomes.items()))
         held = tuple(sorted(self.gateway.held.items()))
         gateway = (self.gateway.accepted, tuple(self.gateway.log), held)
-        return client, outcomes, gateway, tuple(self.up), tuple(self.down), self.refusals
+        return client, outcomes, gateway, tuple(self.up), tuple(self.down), self.refusals, len(self.withdrawn)
 
     def check(self) -> None:
         log = self.gateway.log
@@ -115,9 +123,9 @@ class World:
             assert (body in log) == (refusal is None), "an untruth"
 
 
-def explore(count: int, links: int, refusals: int, *, hold: bool = True) -> int:
+def explore(count: int, links: int, refusals: int, *, hold: bool = True, withdraws: bool = False) -> int:
     """Every interleaving; returns how many states there are. Raises AssertionError with the way to what is wrong."""
-    start = World(count, links, refusals, hold=hold)
+    start = World(count, links, refusals, hold=hold, withdraws=withdraws)
     seen = {start.key()}
     todo: list[tuple[World, tuple[str, ...]]] = [(start, ())]
     while todo:
@@ -125,7 +133,7 @@ def explore(count: int, links: int, refusals: int, *, hold: bool = True) -> int:
         moves = world.moves()
         idle = not any(move in ("send", "hear") for move, _ in moves) and not world.up[-1]
         if idle:
-            assert len(world.outcomes) == world.count, f"stuck after {way}"
+            assert len(world.outcomes) + len(world.withdrawn) == world.count, f"stuck after {way}"
         for move, link in moves:
             following = copy.deepcopy(world)
             following.make(move, link)
@@ -144,6 +152,12 @@ class TestEveryInterleaving:
     @pytest.mark.parametrize(("count", "links", "refusals"), [(4, 2, 1), (3, 3, 1), (2, 3, 2), (4, 1, 3)])
     def test_nothing_is_lost_doubled_reordered_or_untrue(self, count: int, links: int, refusals: int) -> None:
         assert explore(count, links, refusals) > 300
+
+    @pytest.mark.parametrize(("count", "links", "refusals"), [(3, 2, 1), (2, 3, 1)])
+    def test_nor_when_a_sender_takes_its_message_back_at_any_moment(
+        self, count: int, links: int, refusals: int
+    ) -> None:
+        assert explore(count, links, refusals, withdraws=True) > 300
 
     def test_without_the_hold_the_fault_is_found(self) -> None:
         with pytest.raises(AssertionError, match=r"an untruth|out of order"):

@@ -8,7 +8,6 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 import jwt
 import msgspec
@@ -65,8 +64,9 @@ def add_arguments(parser: argparse.ArgumentParser, device: str, *, remembers: bo
         )  # fmt: skip
 
 
-def client(args: argparse.Namespace, *, fresh: Literal["oldest", "head"] = "oldest") -> Client:
-    """The client that the arguments ask for. It tells the person when the way is lost, and when it is found again."""
+def client(args: argparse.Namespace, *, receive: bool = True) -> Client:
+    """The client that the arguments ask for; receive: False = it only sends. It tells the person when the way is lost,
+    and when it is found again."""
     token = args.token or args.user or os.environ.get("IMCORE_TOKEN")
     if not token:
         raise ConfigError("who is it? expected --as NAME, --token TOKEN or the variable IMCORE_TOKEN")
@@ -74,7 +74,7 @@ def client(args: argparse.Namespace, *, fresh: Literal["oldest", "head"] = "olde
         raise ConfigError(f"--device: expected 1 to 64 characters, got {len(args.device)}")
     points = args.point or os.environ.get("IMCORE_POINT", "").replace(",", " ").split() or list(POINTS)
     state = _state(args, token) if "state" in args else None
-    return Client(points, token, args.device, state=state, on_state=_teller(), fresh=fresh)
+    return Client(points, token, args.device, state=state, on_state=_teller(), receive=receive)
 
 
 def _teller() -> Callable[[State, str], None]:

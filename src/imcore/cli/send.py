@@ -100,8 +100,8 @@ async def _send(args: argparse.Namespace, summary: Summary) -> int:
     stop = stop_on_signals()
     if os.isatty(0):
         note("each line is a message; Ctrl-D ends")
-    async with options.client(args, fresh="head") as im:
-        ended = await first_of(_lines(im, args.to, summary), stop.wait(), _patience(im), _ignore(im))
+    async with options.client(args, receive=False) as im:
+        ended = await first_of(_lines(im, args.to, summary), stop.wait(), _patience(im), _end(im))
     if ended == 1:
         return 130
     return 1 if summary.wrong else 0
@@ -150,8 +150,8 @@ async def _lines(im: Client, to: str, summary: Summary) -> None:
             group.create_task(one(summary.lines, body))
 
 
-async def _ignore(im: Client) -> None:
-    """What comes down is not for this command, but it must not pile up for this device."""
+async def _end(im: Client) -> None:
+    """Nothing comes to who only sends, but that the server wants no more of this client."""
     async for _ in im:
         pass
 

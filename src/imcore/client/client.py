@@ -15,22 +15,20 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Literal, Self
 
-import msgspec
-
-from .._codec import ACK, MSG
+from .._codec import ACK
 from .._hub import Hub
 from ..errors import ConfigError, EncodeError, ImcoreError, LinkClosed, LocalError, OutboxFull, Refused, Unknown
-from ..messages import GoAway, Hello, Refusal, Welcome
+from ..messages import GoAway, Hello, Refusal, Role, Welcome
 from ..points import parse_points
 from .connection import Connection, State, Token
 from .downlink import Downlink, Message
 from .hub import shared_hub
 from .link import ClientLink
 from .rooms import Rooms
+from .sending import Receipt, Sending, Settled, again
 from .state import StateFile
-from .uplink import UNSURE, Entry, Outbox
 
-__all__ = ["Client", "Receipt", "State", "Token"]
+__all__ = ["Client", "Receipt", "Settled", "State", "Token"]
 
 _log = logging.getLogger(__name__)
 
@@ -46,24 +44,26 @@ FAREWELL_S = 3.0
 """How long it may take until the gateway has confirmed that it has read everything, when the client closes, seconds."""
 
 
-class Receipt(msgspec.Struct, frozen=True):
-    """The message is durable."""
-
-    id: int
-    """Its number (wire: `MSG` c→s)."""
-
-
 class Client:
     """A device: `async with Client(points=["im.example.com:8080"], token="…", device="phone") as im`.
 
     points: ways in, as `host`, `host:port`, `tcp://…` or `tls://…`, tried in turn. token: who the user is. device: a
-    name of at most 64 characters; one process at a time uses it. state: a file in which the device remembers across
-    processes where it stopped (without it, the server's memory of what was acknowledged decides). on_state: called with
-    each new state and one sentence about it. tls: for `tls://` points, None = the system's authorities. fresh: where a
-    device begins that the server does not know. Raises `ConfigError` for points and state files that can't be used.
+    name of at most 64 characters; one process at a time uses it. tls: for `tls://` points, None = the system's
+    authorities. fresh: where a device begins that the server does not know. receive: False = a device that only sends:
+    the server keeps no place for it.
 
-    Entering the block does not wait for the connection. Leaving it acknowledges what was taken, and ends what waits. If
-    the server wants no more of this client, iteration and sends raise `LinkClosed`, which says what to do.
+    state: a file in which the device remembers across processes where it stopped (without it, the server's memory of
+    what was acknowledged decides). outbox: a file that keeps what is not confirmed: a message is in it before it is
+    sent, and the next process goes on with it, under the same number. outbox_count, outbox_size: how many messages, and
+    how many bytes, may be unconfirmed, in a file or not: then `send` raises `OutboxFull`.
+
+    on_state: called with each new state and one sentence about it. on_settled: told what became of each message that no
+    `send` waits for any more: those of an earlier process (after a crash perhaps once more), and those whose time was
+    up. on_left: told of a room that this client is no longer in, because it may not come back, and why.
+
+    Raises `ConfigError` for points and files that can't be used. Entering the block does not wait for the connection.
+    Leaving it acknowledges what was taken, and ends what waits. If the server wants no more of this client, iteration
+    and sends raise `LinkClosed`, which says what to do.
     """
 
     def __init__(
@@ -73,7 +73,13 @@ class Client:
         device: str,
         *,
         state: str | os.PathLike[str] | None = None,
+        outbox: str | os.PathLike[str] | None = None,
+        outbox_count: int = 10_000,
+        outbox_size: int = 16 * 1024 * 1024,
+        receive: bool = True,
         on_state: Callable[[State, str], None] | None = None,
+        on_settled: Callable[[Settled], object] | None = None,
+        on_left: Callable[[str, Refused], object] | None = None,
         tls: ssl.SSLContext | None = None,
         fresh: Literal["oldest", "head"] = "oldest",
     ) -> None:
@@ -83,16 +89,16 @@ class Client:
         self._state_path = state
         self._state_file: StateFile | None = None
         self._on_state = on_state
-        self._outbox = Outbox(self._settle)
+        self._sending = Sending(outbox, device, outbox_count, outbox_size, lambda: self.state_text, on_settled)
         self._downlink = Downlink()
-        self._rooms = Rooms(self._outbox.number)
+        self._receive = receive
+        self._rooms = Rooms(self._sending.number, on_left)
         self._failure: ImcoreError | None = None  # why the client has ended by itself
         self._entered = self._closed = self._iterating = False
         self._arrival: asyncio.Future[None] | None = None
         self._up = asyncio.Event()  # there is a link, or there never will be
         self._ack_handle: asyncio.Handle | None = None
         self._ack_soon = False
-        self._pump_handle: asyncio.TimerHandle | None = None
         self.state = State.CLOSED
         """Where it stands now."""
         self.state_text = "not started"
@@ -110,6 +116,7 @@ class Client:
                 stack.callback(self._state_file.close)
                 self._downlink = Downlink(self._state_file.resume)
             self._hub: Hub = stack.enter_context(shared_hub())
+            await self._sending.open()
             self._stack = stack.pop_all()
         self._entered = True
         self._runner = self._loop.create_task(self._run(), name="imcore client")
@@ -134,7 +141,10 @@ class Client:
                 self._finish(None)
                 if self._link is not None:
                     self._link.close()
-                await asyncio.wait([self._runner])
+                try:
+                    await asyncio.wait([self._runner])
+                finally:
+                    await self._sending.close()
         if not self._runner.cancelled() and (bug := self._runner.exception()) is not None:
             raise bug
 
@@ -143,36 +153,28 @@ class Client:
     async def send(self, route: str, body: bytes, *, timeout: float | None = 30.0) -> Receipt:  # noqa: ASYNC109
         """Send to a service; returns when the message is durable. Messages arrive in the order of the calls.
 
-        timeout: seconds, None = for ever. Raises `Refused`; `Unknown` when the time is up or the client closes (its
-        `id` is 0 if the message was never sent, and then it never will be; else the client goes on until it knows, and
-        never sends it as another one); `LinkClosed` when the server wants no more of this client; `EncodeError`,
-        `OutboxFull`, `LocalError`.
+        timeout: seconds, None = for ever. Raises `Refused`; `Unknown` when the time is up or the client closes: it
+        says whether, and how, more can be known. Without a file as outbox, what was not sent by then never will be.
+        `LinkClosed` when the server wants no more of this client; `EncodeError`, `OutboxFull`, `LocalError`;
+        `OutboxError` when the file did not take it. Cancelling takes the message back if that is still possible, and
+        tells nothing.
         """
         self._check(route, body)
-        waiter: asyncio.Future[int] = self._loop.create_future()
-        entry = self._outbox.add(route, body, waiter)
-        self._pump()
-        try:
-            async with asyncio.timeout(timeout):
-                await waiter
-        except BaseException as error:
-            dropped = self._outbox.drop(entry)
-            if not isinstance(error, TimeoutError):
-                raise
-            if not waiter.done() or waiter.cancelled():
-                what = "it was not sent" if dropped else "it was sent, but no answer came"
-                raise Unknown(entry.number, f"{timeout:g} s are up: {what} ({self.state_text})") from None
-        return Receipt(waiter.result())
+        return await self._sending.send(route, body, timeout)
 
     async def join(self, room: str, *, timeout: float | None = 30.0) -> None:  # noqa: ASYNC109
         """Hear what is published in a room, now and on every link to come. Raises `Refused`, and `Unknown` when the
         time is up: then it is joined as soon as that is possible, unless `leave` is called."""
         self._check(room, b"")
+        if not self._receive:
+            raise LocalError("nothing comes to a client that only sends: leave out `receive=False`")
         await self._within(timeout, f"joining room {room!r}", self._rooms.join(room))
 
     async def leave(self, room: str, *, timeout: float | None = 30.0) -> None:  # noqa: ASYNC109
         """Hear no more of it. Raises `Refused`, `Unknown` when the time is up."""
         self._check(room, b"")
+        if not self._receive:
+            return
         await self._within(timeout, f"leaving room {room!r}", self._rooms.leave(room))
 
     async def publish(
@@ -206,7 +208,7 @@ class Client:
         try:
             while True:
                 if self._failure is not None:
-                    raise _again(self._failure)
+                    raise again(self._failure)
                 if self._closed:
                     raise StopAsyncIteration
                 message = self._downlink.hand_out()
@@ -229,7 +231,7 @@ class Client:
     @property
     def unconfirmed(self) -> int:
         """Messages that were given to `send` and have no answer."""
-        return len(self._outbox)
+        return len(self._sending)
 
     # What a link tells (`Owner`).
 
@@ -237,16 +239,18 @@ class Client:
         try:
             if self._state_file is not None:
                 self._state_file.claim(welcome.user)
+            self._sending.claim(welcome.user)
         except ConfigError as error:
             self._finish(error)
             link.die("bad_hello", str(error), None)
             return
         self._connection.switch(link)
-        self._outbox.begin(welcome.accepted, welcome.max_frame)
-        self._downlink.begin(welcome, link.asked)
+        self._sending.begin(link, welcome)
+        if self._receive:
+            self._downlink.begin(welcome, link.asked)
         self.welcome = welcome
         self._rooms.begin(link)
-        self._pump()
+        self._sending.pump()
         self._say(State.OPEN, f"connected as {welcome.user} to {welcome.node}")
         self._up.set()
 
@@ -264,11 +268,10 @@ class Client:
 
     def answer(self, link: ClientLink, number: int, refusal: Refusal | None) -> None:
         if link is self._link and not self._rooms.answer(number, refusal):
-            self._outbox.answer(number, refusal, self._loop.time())
-            self._pump()
+            self._sending.answer(number, refusal)
 
     def lacks(self, link: ClientLink, head: int) -> int | None:
-        if link is self._link and not link.paused and self._downlink.behind(head):
+        if link is self._link and self._receive and not link.paused and self._downlink.behind(head):
             return self._downlink.received
         return None
 
@@ -278,7 +281,7 @@ class Client:
 
     def ended(self, link: ClientLink) -> None:
         if self._connection.lost(link):
-            self._outbox.end()
+            self._sending.end()
             self._rooms.end()
             if self._failure is None:
                 self._up.clear()
@@ -299,8 +302,9 @@ class Client:
         return self._connection.link
 
     def _hello(self, token: str, carrier: str) -> Hello:
-        resume = self._downlink.resume
-        return Hello(token, self._device, "both", "imcore-python", resume, fresh=self._fresh, carrier=carrier)
+        role: Role = "both" if self._receive else "up"
+        resume = self._downlink.resume if self._receive else None
+        return Hello(token, self._device, role, "imcore-python", resume, fresh=self._fresh, carrier=carrier)
 
     async def _farewell(self) -> None:
         """Returns when the gateway has read what was sent and knows what was taken. If there is no link and it does not
@@ -325,12 +329,15 @@ class Client:
     def _check(self, route: str, body: bytes) -> None:
         """What is asked for can be done, as far as that can be known now."""
         if self._failure is not None:
-            raise _again(self._failure)
+            raise again(self._failure)
         if not self._entered or self._closed:
             raise LocalError("the client is closed: use it inside of `async with`")
         if not isinstance(body, bytes):
             raise EncodeError(f"body: expected bytes, got {type(body).__name__}")
-        length = len(route.encode())
+        try:
+            length = len(route.encode())
+        except UnicodeEncodeError as error:
+            raise EncodeError(f"route: expected text that UTF-8 can carry: {error.reason}") from None
         if length > ROUTE_MOST:
             raise EncodeError(f"route: expected at most {ROUTE_MOST} bytes, got {length}")
         if self.welcome is not None and length + len(body) > self.welcome.max_frame:
@@ -355,29 +362,6 @@ class Client:
             await answered
         else:
             await asyncio.sleep(0)  # the turn that sends it
-
-    def _pump(self) -> None:
-        """Put on the link what may go now."""
-        link, now = self._link, self._loop.time()
-        if link is None:
-            return
-        while (entry := self._outbox.next(now)) is not None:
-            link.send(MSG, entry.number, entry.route, entry.body, entry.flags)
-        if self._outbox.not_before > now and len(self._outbox):
-            if self._pump_handle is not None:
-                self._pump_handle.cancel()
-            self._pump_handle = self._loop.call_at(self._outbox.not_before, self._pump)
-
-    def _settle(self, entry: Entry, refusal: Refusal | None) -> None:
-        waiter: asyncio.Future[int] = entry.waiter
-        if waiter.done():  # nobody waits any more
-            return
-        if refusal is None:
-            waiter.set_result(entry.number)
-        elif refusal is UNSURE:
-            waiter.set_exception(Unknown(entry.number, refusal.text))
-        else:
-            waiter.set_exception(Refused(refusal.code, refusal.text))
 
     def _acknowledge_soon(self) -> None:
         """At the end of this turn if the application has nothing else to do, or has taken a lot; else a little
@@ -420,21 +404,12 @@ class Client:
         if self._failure is None:
             self._failure = why
             self._say(State.CLOSED, "closed" if why is None else str(why))
-        for entry in self._outbox.close():
-            waiter: asyncio.Future[int] = entry.waiter
-            if waiter.done():
-                continue
-            if why is not None and not entry.number:
-                waiter.set_exception(_again(why))
-            else:
-                what = "it was sent, but no answer came" if entry.number else "it was not sent"
-                waiter.set_exception(Unknown(entry.number, f"{why or 'the client was closed'}: {what}"))
+        self._sending.finish(why)
         self._rooms.close(why or LocalError("the client was closed"))
         _wake(self._arrival)
         self._up.set()
-        for handle in (self._ack_handle, self._pump_handle):
-            if handle is not None:
-                handle.cancel()
+        if self._ack_handle is not None:
+            self._ack_handle.cancel()
 
     def _say(self, state: State, text: str) -> None:
         self.state, self.state_text = state, text
@@ -446,8 +421,3 @@ class Client:
 def _wake(future: asyncio.Future[None] | None) -> None:
     if future is not None and not future.done():
         future.set_result(None)
-
-
-def _again(error: ImcoreError) -> ImcoreError:
-    """One of its own for each that meets it: an exception carries the trace of where it was raised."""
-    return type(error)(*error.args)

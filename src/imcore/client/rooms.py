@@ -21,10 +21,11 @@ _log = logging.getLogger(__name__)
 
 
 class Rooms:
-    """number: gives a request its id, one that no message has."""
+    """number: gives a request its id, one that no message has. on_left: told of a room that can't be joined again."""
 
-    def __init__(self, number: Callable[[], int]) -> None:
+    def __init__(self, number: Callable[[], int], on_left: Callable[[str, Refused], object] | None = None) -> None:
         self._number = number
+        self._on_left = on_left
         self._link: ClientLink | None = None
         self._wanted: dict[str, asyncio.Future[None]] = {}  # done = joined, on this link or one before it
         self._asked: dict[int, tuple[int, str, asyncio.Future[None] | None]] = {}
@@ -101,15 +102,23 @@ class Rooms:
             wait = min(max(refusal.retry_ms / 1000, 0.1), WAIT_MOST)
             asyncio.get_running_loop().call_later(wait, self._join_again, room, answered)
         else:
-            if type == JOIN:
-                if self._wanted.get(room) is answered:
-                    del self._wanted[room]
-                if answered is None or answered.done():
-                    _log.warning("room %r could not be joined again: %s: %s", room, refusal.code, refusal.text)
+            error = Refused(refusal.code, refusal.text)
+            if type == JOIN and self._wanted.get(room) is answered:
+                del self._wanted[room]
+                if answered is not None and answered.done():
+                    self._tell_left(room, error)
             if answered is not None and not answered.done():
-                answered.set_exception(Refused(refusal.code, refusal.text))
+                answered.set_exception(error)
                 answered.exception()
         return True
+
+    def _tell_left(self, room: str, error: Refused) -> None:
+        _log.warning("room %r could not be joined again: %s", room, error)
+        if self._on_left is not None:
+            try:
+                self._on_left(room, error)
+            except Exception as raised:
+                asyncio.get_running_loop().call_exception_handler({"message": "on_left failed", "exception": raised})
 
     def _join_again(self, room: str, joined: asyncio.Future[None] | None) -> None:
         if self._wanted.get(room) is joined:

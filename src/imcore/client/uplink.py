@@ -2,26 +2,29 @@
 
 Sans-I/O: it says which frame goes next and is told what came; it never reads, writes or waits. Its rules:
 
-- A message gets its number when it is first put on a link; numbers only rise. Until then it can be dropped for good.
+- A message has a place from the start and gets its number, base + place, when it is first put on a link; both only
+  rise. Until then it can be dropped for good.
 - A link begins with the lowest number that was not answered. `WELCOME.accepted` answers everything up to it.
 - After a refusal nothing is sent until every answer that is on its way has come: then the refused number goes first, as
   itself or given up. So no number is on one link twice at a time, and a refusal never causes a storm of repeats.
 - A client that lost its count begins far above `accepted`, at random. Numbers that an earlier life of this device may
   still have on an old link are then never taken for ours.
+- With a book nothing goes over a link, and no refusal is told, before the book has it. So who comes after a death knows
+  each number that may be on its way, and never sends as itself what was called refused.
 """
 
 from __future__ import annotations
 
 import random
 from collections import OrderedDict, deque
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
 
 from .._codec import DUP, FAILED
 from ..errors import BadHello, OutboxFull
 from ..messages import Refusal
 
-__all__ = ["UNSURE", "Entry", "Outbox"]
+__all__ = ["UNSURE", "WITHDRAWN", "Book", "Entry", "Outbox"]
 
 WINDOW = 64
 """Messages that may be unanswered on a link."""
@@ -36,14 +39,18 @@ WAIT_MOST = 3600.0
 
 UNSURE = Refusal("superseded", "another link of this device used its numbers: it may be durable, or may not", 0)
 """The outcome of a message whose number someone else may have used."""
+WITHDRAWN = Refusal("", "its sender took it back")
+"""Why a number is given up without having been refused; nobody is told."""
 
 
 class Entry:
     """One message on its way."""
 
-    __slots__ = ("body", "flags", "number", "refusal", "route", "sent", "size", "waiter")
+    __slots__ = ("body", "flags", "number", "place", "refusal", "route", "sent", "size", "told", "unwritten", "waiter")
 
-    def __init__(self, route: str, body: bytes, waiter: Any) -> None:
+    def __init__(self, place: int, route: str, body: bytes, waiter: Any) -> None:
+        self.place = place
+        """From 1 on, in the order of the calls."""
         self.number = 0
         """0 = never on a link."""
         self.route = route
@@ -53,15 +60,35 @@ class Entry:
         """Whatever the owner wants to find again with the outcome."""
         self.refusal: Refusal | None = None
         """Set: the number is being given up."""
+        self.told = False
+        """The owner has its outcome, or wants to know no more."""
+        self.unwritten = 0
+        """Changes of it that the book does not have yet."""
         self.sent = False
         """It was on a link before."""
         self.flags = 0
         """Of the frame that carries it now."""
 
 
+class Book(Protocol):
+    """Where the outbox is written down, in the order of the calls; it says when that is done."""
+
+    def put(self, entry: Entry) -> None:
+        """A new message: then `Outbox.kept`; or `Outbox.drop`, if it can't be written."""
+
+    def give_up(self, entry: Entry) -> None:
+        """Why the entry is given up: then `Outbox.kept`."""
+
+    def forget(self, entry: Entry) -> None:
+        """The entry is settled; soon is early enough."""
+
+    def rebase(self, base: int) -> None:
+        """What the numbers count from: then `Outbox.based`."""
+
+
 class Outbox:
     """settle: told the outcome of each entry once: None = durable, else why it was refused. count, size: entries and
-    bytes that may be held."""
+    bytes that may be held. book: None = what is held dies with the process."""
 
     def __init__(
         self,
@@ -70,11 +97,13 @@ class Outbox:
         count: int = 10_000,
         size: int = 16 * 1024 * 1024,
         rng: random.Random | None = None,
+        book: Book | None = None,
     ) -> None:
         self._settle = settle
         self._count = count
         self._size = size
         self._rng = rng or random.SystemRandom()
+        self._book = book
         self._waiting: OrderedDict[Entry, None] = OrderedDict()  # no number yet
         self._numbered: dict[int, Entry] = {}  # not answered, rising
         self._again: deque[Entry] = deque()  # those of them that this link has yet to carry, rising
@@ -82,7 +111,10 @@ class Outbox:
         self._flying_bytes = 0
         self._held = 0
         self._max_frame = LAST
-        self._highest = -1  # -1 = the count is lost
+        self._place = 0  # the newest that was given
+        self._base = 0
+        self._based = False  # and the book has it
+        self._highest = -1  # of the numbers that were on a link; -1 = the count is lost
         self._linked = False
         self._refused = False  # nothing goes until all answers are in
         self._refusals = 0  # since a message was last accepted
@@ -98,16 +130,36 @@ class Outbox:
         """Messages that the link carries and that are not answered."""
         return len(self._flying)
 
+    def restore(self, base: int | None, last: int, entries: Iterable[Entry]) -> None:
+        """What an earlier life had in its book, before anything else: the base of its numbers, the last place that it
+        gave, and its entries, rising. Each of them may have been on a link, unless there was no base yet."""
+        self._place = last
+        if base is not None:
+            self._base, self._based = base, True
+            self._highest = base + last
+        for entry in entries:
+            self._held += entry.size
+            if base is None:
+                self._waiting[entry] = None
+            else:
+                entry.number = base + entry.place
+                entry.sent = True
+                self._numbered[entry.number] = entry
+
     def add(self, route: str, body: bytes, waiter: Any) -> Entry:
         """Take a message; raises `OutboxFull`."""
-        entry = Entry(route, body, waiter)
+        entry = Entry(self._place + 1, route, body, waiter)
         if len(self) >= self._count or (self._held and self._held + entry.size > self._size):
             raise OutboxFull(
                 f"the outbox holds {len(self)} unconfirmed messages of {self._held} bytes: expected at most "
                 f"{self._count} of {self._size} bytes; wait until some are confirmed"
             )
+        self._place = entry.place
         self._held += entry.size
         self._waiting[entry] = None
+        if self._book is not None:
+            entry.unwritten += 1
+            self._book.put(entry)
         return entry
 
     def drop(self, entry: Entry) -> bool:
@@ -118,10 +170,32 @@ class Outbox:
         self._held -= entry.size
         return True
 
+    def withdraw(self, entry: Entry) -> None:
+        """Its sender wants it no more, and to know no more of it. What was never on a link is forgotten (in a book, not
+        before that says so: else, after a death, a higher number that arrived would vouch for it); what was goes as its
+        number alone, given up, when it would have to go again."""
+        if entry.told:
+            return
+        entry.told = True
+        if entry.refusal is None and (self._book is not None or not self.drop(entry)):
+            self._give_up(entry, WITHDRAWN)
+
+    def kept(self, entry: Entry) -> None:
+        """The book has a change of it now."""
+        entry.unwritten -= 1
+        if entry.refusal is not None and not entry.unwritten:
+            self._refuse(entry)
+
+    def based(self, base: int) -> None:
+        """The book has this base now."""
+        self._based = base == self._base
+
     def number(self) -> int:
-        """A number that no message has or will have, above all that were used; only on a link that has begun."""
-        self._highest += 1
-        return self._highest
+        """A number that no message has or will have; only on a link that has begun."""
+        self._place += 1
+        number = self._base + self._place
+        self._highest = max(self._highest, number)
+        return number
 
     def begin(self, accepted: int, max_frame: int) -> None:
         """A new link was welcomed. Raises `BadHello` if no numbers are left above `accepted`."""
@@ -134,7 +208,11 @@ class Outbox:
         for number in [number for number in self._numbered if number <= accepted]:
             self._answered(self._numbered[number], UNSURE if foreign else None)
         if self._highest < accepted:
-            self._highest = accepted + self._rng.randrange(GAP)
+            self._highest = accepted
+            self._base = accepted + self._rng.randrange(GAP)
+            self._based = self._book is None
+            if self._book is not None:
+                self._book.rebase(self._base)
         self._max_frame = max_frame
         self._linked = True
         self._again.extend(self._numbered.values())
@@ -148,27 +226,25 @@ class Outbox:
         self.not_before = 0.0
 
     def next(self, now: float) -> Entry | None:
-        """The message to put on the link now, if there is one; it counts as sent."""
-        if not self._linked or self._refused or now < self.not_before:
-            return None
-        while self._again or self._waiting:
-            entry = self._again[0] if self._again else next(iter(self._waiting))
-            if entry.size > self._max_frame and entry.refusal is None:
+        """The next message for the link, with `flags`; None = none may go now."""
+        while self._linked and self._based and not self._refused and now >= self.not_before:
+            entry = self._again[0] if self._again else next(iter(self._waiting), None)
+            if entry is None or entry.unwritten:
+                return None
+            if entry.refusal is not None:
+                self._empty(entry)
+            elif entry.size > self._max_frame:
                 text = f"expected at most {self._max_frame} bytes of route and body, got {entry.size}"
-                why = Refusal("too_large", text)
-                if not entry.number:
-                    del self._waiting[entry]
-                    self._held -= entry.size
-                    self._settle(entry, why)
-                    continue
-                self._give_up(entry, why)
+                self._give_up(entry, Refusal("too_large", text))
+                continue
             if self._flying and (len(self._flying) >= self._window or self._flying_bytes + entry.size > WINDOW_BYTES):
                 return None
             if self._again:
                 self._again.popleft()
             else:
                 del self._waiting[entry]
-                entry.number = self.number()
+                entry.number = self._base + entry.place
+                self._highest = max(self._highest, entry.number)
                 self._numbered[entry.number] = entry
             entry.flags = FAILED if entry.refusal is not None else DUP if entry.sent else 0
             entry.sent = True
@@ -190,8 +266,9 @@ class Outbox:
         else:
             self._refused = True
             self._window = 1
-            if refusal.retry_ms is None and entry.refusal is None:
-                self._give_up(entry, refusal)
+            if refusal.retry_ms is None and not entry.flags & FAILED:
+                if entry.refusal is None:  # else it was withdrawn meanwhile
+                    self._give_up(entry, refusal)
             else:
                 # The refused number's own wait; what was held back behind it says 0. A gateway that says 0 again and
                 # again, or refuses that a number is given up, is not asked in a circle.
@@ -207,8 +284,9 @@ class Outbox:
     def close(self) -> list[Entry]:
         """Nothing is sent any more; returns what has no outcome, in order."""
         self.end()
-        left = [entry for entry in self._numbered.values() if entry.refusal is None]
-        left += self._waiting
+        left = [entry for entry in [*self._numbered.values(), *self._waiting] if not entry.told]
+        for entry in left:
+            entry.told = True
         self._numbered.clear()
         self._waiting.clear()
         self._held = 0
@@ -217,14 +295,30 @@ class Outbox:
     def _answered(self, entry: Entry, outcome: Refusal | None) -> None:
         del self._numbered[entry.number]
         self._held -= entry.size
-        if entry.refusal is None:  # else its owner knows already
+        if not entry.told:
+            entry.told = True
             self._settle(entry, outcome)
+        if self._book is not None:
+            self._book.forget(entry)
 
     def _give_up(self, entry: Entry, why: Refusal) -> None:
-        """The number goes once more, empty; the body is not needed any more."""
+        """Its owner is told when the book has it; the number goes once more, empty."""
         entry.refusal = why
-        entry.body = b""
-        entry.route = ""
+        if self._book is not None:
+            entry.unwritten += 1
+            self._book.give_up(entry)
+        else:
+            self._refuse(entry)
+
+    def _refuse(self, entry: Entry) -> None:
+        if not entry.told:
+            entry.told = True
+            self._settle(entry, entry.refusal)
+        if self.drop(entry) and self._book is not None:
+            self._book.forget(entry)
+
+    def _empty(self, entry: Entry) -> None:
+        """Only the number is needed any more."""
         self._held -= entry.size
         entry.size = 0
-        self._settle(entry, why)
+        entry.route, entry.body = "", b""

@@ -1,0 +1,230 @@
+"""`send`, from the call to its outcome: the outbox, its book, the link that carries it, and who waits for what."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Generator
+from typing import Any
+
+import msgspec
+
+from .._codec import MSG
+from ..errors import ImcoreError, OutboxError, Refused, Unknown
+from ..messages import Refusal, Welcome
+from .book import FileBook
+from .link import ClientLink
+from .outbox_file import OutboxFile
+from .uplink import UNSURE, WITHDRAWN, Entry, Outbox
+
+__all__ = ["Receipt", "Sending", "Settled", "again"]
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """The message is durable."""
+
+    id: int
+    """Its number (wire: `MSG` c→s)."""
+
+
+class Settled(msgspec.Struct, frozen=True):
+    """What became of a message that no `send` waits for any more: its time was up, or an earlier process sent it."""
+
+    id: int
+    """Its number."""
+    route: str
+    body: bytes
+    error: Refused | Unknown | OutboxError | None = None
+    """None: it is durable."""
+
+
+class Sending:
+    """outbox: path of the file, None = memory. count, size: what the outbox holds at most. where: one sentence about
+    the connection, for who has waited in vain. on_settled: see `Client`."""
+
+    def __init__(
+        self,
+        outbox: str | os.PathLike[str] | None,
+        device: str,
+        count: int,
+        size: int,
+        where: Callable[[], str],
+        on_settled: Callable[[Settled], object] | None,
+    ) -> None:
+        self._book = None if outbox is None else FileBook(outbox, device, self._unwritten, self.pump)
+        self._outbox = Outbox(self._settle, count=count, size=size, book=self._book)
+        self._where = where
+        self._on_settled = on_settled
+        self._link: ClientLink | None = None
+        self._pumping: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return len(self._outbox)
+
+    def number(self) -> int:
+        """A number that no message has; only while there is a link."""
+        return self._outbox.number()
+
+    async def open(self) -> None:
+        """Open the file, and take over what is in it. Raises `ConfigError`."""
+        self._loop = asyncio.get_running_loop()
+        if self._book is not None:
+            self._book.serve(self._outbox)
+            self._restore(await self._book.open())
+
+    async def send(self, route: str, body: bytes, seconds: float | None) -> Receipt:
+        """See `Client.send`."""
+        waiter: asyncio.Future[int] = self._loop.create_future()
+        entry = self._outbox.add(route, body, waiter)
+        self.pump()
+        timer = None if seconds is None else self._loop.call_later(seconds, self._expire, entry, seconds)
+        try:
+            return Receipt(await waiter)
+        except asyncio.CancelledError:
+            self._outbox.withdraw(entry)
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    def claim(self, user: str) -> None:
+        """The server named the user; raises `ConfigError` if the file is another one's."""
+        if self._book is not None:
+            self._book.file.claim(user)
+
+    def begin(self, link: ClientLink, welcome: Welcome) -> None:
+        """A new link was welcomed: from `pump` on it carries what waits. May raise `BadHello`."""
+        self._outbox.begin(welcome.accepted, welcome.max_frame)
+        self._link = link
+
+    def end(self) -> None:
+        """The link is over."""
+        self._link = None
+        self._outbox.end()
+
+    def answer(self, number: int, refusal: Refusal | None) -> None:
+        """The link brought an answer to a message."""
+        self._outbox.answer(number, refusal, self._loop.time())
+        self.pump()
+
+    def pump(self) -> None:
+        """Put on the link what may go now."""
+        link, outbox, now = self._link, self._outbox, self._loop.time()
+        if link is None:
+            return
+        while (entry := outbox.next(now)) is not None:
+            link.send(MSG, entry.number, entry.route, entry.body, entry.flags)
+        if outbox.not_before > now and len(outbox):
+            if self._pumping is not None:
+                self._pumping.cancel()
+            self._pumping = self._loop.call_at(outbox.not_before, self.pump)
+
+    def finish(self, why: ImcoreError | None) -> None:
+        """Nothing will go any more. why: None = the application closed the client."""
+        self._link = None
+        for entry in self._outbox.close():
+            future = entry.waiter.future if isinstance(entry.waiter, _Late) else entry.waiter
+            if future.done():
+                continue
+            if why is not None and not entry.number and self._book is None:
+                error: ImcoreError = again(why)
+            else:
+                error = Unknown(entry.number, f"{why or 'the client was closed'}: {self._so_far(entry)}")
+            _fail(future, error)
+        if self._pumping is not None:
+            self._pumping.cancel()
+
+    async def close(self) -> None:
+        """Let go of the file."""
+        if self._book is not None:
+            await self._book.close()
+
+    def _restore(self, file: OutboxFile) -> None:
+        entries = []
+        for row in file.rows:
+            late = _Late(self._loop.create_future())
+            entry = Entry(row.place, row.route, row.body, late)
+            if row.refusal is not None:
+                entry.refusal = row.refusal
+                entry.told = True
+                if row.refusal.code != WITHDRAWN.code and file.base is not None:
+                    error = Refused(row.refusal.code, row.refusal.text)
+                    self._loop.call_soon(self._tell, Settled(file.base + row.place, row.route, row.body, error))
+            entries.append(entry)
+        file.rows.clear()
+        self._outbox.restore(file.base, file.last, entries)
+
+    def _expire(self, entry: Entry, seconds: float) -> None:
+        """The sender's time is up."""
+        waiter = entry.waiter
+        if waiter.done():
+            return
+        receipt = None
+        if self._book is None and self._outbox.drop(entry):
+            what = "it was not sent"
+        else:
+            what = self._so_far(entry)
+            entry.waiter = receipt = _Late(self._loop.create_future())
+        waiter.set_exception(Unknown(entry.number, f"{seconds:g} s are up: {what} ({self._where()})", receipt))
+
+    def _so_far(self, entry: Entry) -> str:
+        what = "it was sent, but no answer came" if entry.number else "it was not sent"
+        return what if self._book is None else f"{what}; it stays in the outbox"
+
+    def _settle(self, entry: Entry, refusal: Refusal | None) -> None:
+        error: Refused | Unknown | None = None
+        if refusal is UNSURE:
+            error = Unknown(entry.number, refusal.text)
+        elif refusal is not None:
+            error = Refused(refusal.code, refusal.text)
+        future = entry.waiter
+        if isinstance(future, _Late):
+            future = future.future
+            self._tell(Settled(entry.number, entry.route, entry.body, error))
+        if future.done():  # cancelled: nobody waits any more
+            return
+        if error is None:
+            future.set_result(entry.number)
+        else:
+            _fail(future, error)
+
+    def _unwritten(self, entry: Entry, error: Exception) -> None:
+        """The file did not take it."""
+        why = OutboxError(f"it was not sent, and is not kept: {error}")
+        future = entry.waiter
+        if isinstance(future, _Late):
+            future = future.future
+            self._tell(Settled(0, entry.route, entry.body, why))
+        if not future.done():
+            _fail(future, why)
+
+    def _tell(self, settled: Settled) -> None:
+        if self._on_settled is None:
+            return
+        try:
+            self._on_settled(settled)
+        except Exception as error:
+            self._loop.call_exception_handler({"message": "on_settled failed", "exception": error})
+
+
+class _Late:
+    """Who may ask later what became of a message."""
+
+    def __init__(self, future: asyncio.Future[int]) -> None:
+        self.future = future
+
+    def __await__(self) -> Generator[Any, None, Receipt]:
+        return self._receipt().__await__()
+
+    async def _receipt(self) -> Receipt:
+        return Receipt(await asyncio.shield(self.future))
+
+
+def again(error: ImcoreError) -> ImcoreError:
+    """One of its own for each that meets it: an exception carries the trace of where it was raised."""
+    return type(error)(*error.args)
+
+
+def _fail(future: asyncio.Future[int], error: ImcoreError) -> None:
+    future.set_exception(error)
+    future.exception()  # perhaps nobody waits any more
