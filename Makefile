@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 FUZZ_SECONDS ?= 30
+CHAOS_SECONDS ?= 600
 ROWS ?= all
 RUNS ?= 5
 SECONDS ?= 2
@@ -14,7 +15,7 @@ CORE := pyproject.toml setup.py $(wildcard src/imcore/_*.pyx src/imcore/*.pxd sr
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check benchmarks bench wheel sanitize fuzz coverage clean distclean
+.PHONY: help demo test check benchmarks bench wheel chaos sanitize fuzz coverage clean distclean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1@/p' Makefile | tr @ '\t' | expand -t 14
@@ -46,6 +47,9 @@ wheel: .venv/.with-package ## Build sdist and wheel into dist/, and try both in 
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist
 	$(BIN)/python tools/verify.py dist/*
+
+chaos: .venv/.with-test ## Kill, cut and stall everything for CHAOS_SECONDS, and see whether a message is lost or doubled
+	$(BIN)/python -m tests.chaos $(CHAOS_SECONDS)
 
 sanitize: .venv/.with-test ## Run the tests under AddressSanitizer and UndefinedBehaviourSanitizer
 	tools/sanitize.sh
