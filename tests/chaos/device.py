@@ -64,10 +64,12 @@ async def main(point: str, user: str, device: str, folder: str) -> None:
             say("H", said["sender"], said["number"])
             await reading.wait()
 
-    files = {"state": f"{folder}/{user}-{device}.state", "outbox": f"{folder}/{user}-{device}.outbox"}
+    files = f"{folder}/{user}-{device}"
     async with asyncio.TaskGroup() as tasks:
         listening = tasks.create_task(listen())
-        async with Client([point], user, device, on_settled=settled, **files) as im:
+        async with Client(
+            [point], user, device, state=f"{files}.state", outbox=f"{files}.outbox", on_settled=settled
+        ) as im:
             say("READY")
             hearing = tasks.create_task(hear(im))
             sending: set[asyncio.Task[None]] = set()

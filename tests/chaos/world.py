@@ -104,6 +104,7 @@ class World:
         self._lock = threading.Lock()
         self._moved = threading.Event()
         self._lines = 0
+        self._gaps: list[str] = []
         self._began = time.monotonic()
         self.story: list[str] = []
         """What happened, for whom it may concern."""
@@ -200,7 +201,7 @@ class World:
             late = f"{error}; "
         with self._lock:
             counts = self.promise.verdict()
-            missing = [*self.promise.waiting(), *self.promise.missing()]
+            missing = [*self._gaps, *self.promise.waiting(), *self.promise.missing()]
         counts.cuts, counts.kills = self.counts.cuts, self.counts.kills
         self.counts = counts
         if missing or counts.doubled or counts.reordered:
@@ -253,7 +254,9 @@ class World:
         what, *words = line.split()
         with self._lock:
             self._lines += 1
-            if what == "H":
+            if what == "G":
+                self._gaps.append(f"{name} was told of a gap: {' '.join(words)}")
+            elif what == "H":
                 self.promise.hears(name, words[0], int(words[1]))
             elif what in ("C", "R"):
                 self.promise.told(name, int(words[0]), "confirmed" if what == "C" else "refused")
