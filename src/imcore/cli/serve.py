@@ -76,8 +76,8 @@ def _collect_in_small_steps() -> None:
 
     A full collection looks at everything that it has not been told to leave alone, for seconds where there are millions
     of links. Here it comes often, and what has survived one is left alone from then on: links and users go when
-    nobody knows them any more, not because the collector finds them. A step comes after 5,000 new objects, a quarter of a
-    millisecond's work, rather than after 700: a message on its way to the disk is several, and none of them garbage.
+    nobody knows them any more, not because the collector finds them. A step comes after 5,000 new objects, a quarter of
+    a millisecond's work, rather than after 700: a message on its way to the disk is several, and none of them garbage.
     """
     gc.collect()
     gc.freeze()
