@@ -341,6 +341,24 @@ def flood(peer: Peer, data: bytes) -> int:
 
 
 class TestHeartbeats:
+    def test_the_owner_may_correct_the_head_before_it_is_told(self) -> None:
+        class Corrected(Recorder):
+            def on_ping(self) -> None:
+                self.head += 1
+
+        async def main() -> None:
+            async with hubs() as hub:
+                link, fake = Corrected(hub), Fake()
+                link.carry(fake)
+                link.feed(encode(PING, 1))  # it does not ask for the head
+                link.pong_head = True
+                link.feed(encode(PING, 2) + encode(PING, 3))
+                await turns()
+                said = encode(PONG, 1) + encode(PONG, 2, body=(1).to_bytes(8)) + encode(PONG, 3, body=(2).to_bytes(8))
+                assert b"".join(fake.written) == said
+
+        run(main())
+
     def test_a_pong_carries_the_token_and_the_head_where_asked(self) -> None:
         async def main() -> None:
             async with hubs() as hub:

@@ -90,6 +90,9 @@ cdef class Link:
     def on_taken(self) -> None:
         """`taken` has grown: told once a turn, however many acknowledgements came."""
 
+    def on_ping(self) -> None:
+        """The other side asks for `head` (where `pong_head` says so): the last moment to correct it."""
+
     def on_deadline(self) -> None:
         """The time given by `expect` is over; told once."""
         self.abort()
@@ -461,6 +464,8 @@ cdef class Link:
                                            (seconds * 1500 + self.hub.tick_ms - 1) // self.hub.tick_ms)
             self.hub.wheel.hasten_c(self.timer, self.hub.ticks() + self.patience + 1)
             self.hub.schedule_tick()
+        if self.pong_head:
+            self.on_ping()
         self.put_number(T_PONG, frame.id, self.pong_head)
         return self.hub.hurry(self)
 

@@ -329,6 +329,26 @@ class TestInbox:
 
         run(main())
 
+    def test_the_newest_number_is_that_of_the_last_append(self, opened: Open) -> None:
+        async def main() -> None:
+            async with opened() as bus:
+                for i in range(3):
+                    await bus.inbox.append("bob", "chat", b"%d" % i)
+            async with opened() as bus:  # nobody is at hand
+                bob: list[int] = []
+                nobody: list[int] = []
+                bus.inbox.newest("bob", bob.append)
+                bus.inbox.newest("nobody", nobody.append)
+                bus.inbox.newest("bob", bob.append)
+                await until(lambda: len(bob) == 2 and len(nobody) == 1)
+                assert (bob, nobody) == ([3, 3], [0])
+                await bus.inbox.append("bob", "chat", b"3")
+                bus.inbox.newest("bob", bob.append)
+                await until(lambda: len(bob) == 3)
+                assert bob[2] == 4
+
+        run(main())
+
     def test_a_new_device_begins_at_the_oldest_or_behind_the_head(self, opened: Open) -> None:
         async def main() -> None:
             async with opened() as bus:

@@ -168,6 +168,10 @@ class Inbox(Protocol):
         """The messages after number `after`, in order: at most `count` and about `size` bytes, at least one if there is
         one."""
 
+    def newest(self, user: str, then: Callable[[int], None]) -> None:
+        """Tell `then` the newest number in the inbox, from the inbox itself: now, if it is at hand, or soon; never, if
+        it can't be read. Asked at each heartbeat of each link, so it must cost next to nothing, and keep nothing."""
+
     def taken(self, user: str, device: str, seq: int) -> None:
         """The device has taken in everything up to `seq` (durably soon; never goes back)."""
 

@@ -60,8 +60,9 @@ class Heartbeat:
         return True
 
     def pause(self) -> float:
-        """Seconds until the next ping: a little early, so that many clients do not fall into step."""
-        return self._interval * random.uniform(0.8, 1.0)
+        """Seconds until the next ping: a little early, so that many clients do not fall into step, and that a second
+        question about what is missing (`doubt`) usually falls within the interval too."""
+        return self._interval * random.uniform(0.8, 0.9)
 
     def doubt(self, received: int) -> bool:
         """The head is ahead of what came. True if it was already, with the same number, a while ago: a push was

@@ -1,8 +1,9 @@
 """The way down: for each link a window over its user's inbox, sent strictly by sequence number.
 
-A wake-up that carries just the next message saves a look into the inbox; any other only says how far the inbox goes. A
-slow client simply stops being sent to, and is served from its inbox when it drains. Where a link stands is three
-numbers in the link itself (`head`, `sent`, `taken`), so that an idle one costs nothing here.
+A wake-up that carries just the next message saves a look into the inbox; any other only says how far the inbox goes.
+One that is lost is made up for at the client's next heartbeat, when the inbox is asked. A slow client simply stops
+being sent to, and is served from its inbox when it drains. Where a link stands is three numbers in the link itself
+(`head`, `sent`, `taken`), so that an idle one costs nothing here.
 """
 
 from __future__ import annotations
@@ -46,6 +47,10 @@ class Downlink:
         """The client has acknowledged."""
         self._bus.inbox.taken(link.user, link.device, link.taken)
         self.pump(link)
+
+    def asked(self, link: ServerLink) -> None:
+        """The client's heartbeat: has it everything? A wake-up may have been lost on its way here."""
+        self._bus.inbox.newest(link.user, link.goes_to)
 
     def pump(self, link: ServerLink) -> None:
         """Send what the inbox holds, as far as the window goes."""

@@ -77,6 +77,9 @@ class ServerLink(Link):
     def on_fault(self, error: FrameError) -> None:
         self.farewell(error.code, str(error))
 
+    def on_ping(self) -> None:
+        self.gateway.downlink.asked(self)
+
     def on_deadline(self) -> None:
         if self.role == "up":
             self.close()  # idle, as foreseen (wire: `idle_s`)
@@ -95,6 +98,12 @@ class ServerLink(Link):
             self.gateway.downlink.wake(self, wake)
         elif wake.seq > self.head:
             self.head = wake.seq
+
+    def goes_to(self, head: int) -> None:
+        """The newest number in the user's inbox, as the inbox itself says."""
+        if head > self.head and self.open:
+            self.head = head
+            self.gateway.downlink.pump(self)
 
     def farewell(self, code: str, text: str, retry_ms: int | None = None) -> None:
         """Say why, then close (wire: `ERROR`)."""

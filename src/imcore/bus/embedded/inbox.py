@@ -15,6 +15,7 @@ from ...messages import Resume
 from ..ports import Opening, Stored, Wake
 from .core import Core
 from .journal import DOWN, Down, now_ms
+from .store import in_list
 from .users import Device, User
 
 __all__ = ["EmbeddedInbox"]
@@ -44,6 +45,7 @@ class EmbeddedInbox:
         self._connected = connected
         self._wake = wake
         self._keys: dict[tuple[str, str], int] = {}
+        self._asked: list[tuple[str, Callable[[int], None]]] = []
 
     async def open(self, user: str, device: str, resume: Resume | None, fresh: str, *, down: bool = True) -> Opening:
         """A device comes. Raises `EngineError` if its state can't be read."""
@@ -105,6 +107,17 @@ class EmbeddedInbox:
                     break
                 found.append(Stored(wake.seq, wake.route, wake.body))
         return found
+
+    def newest(self, user: str, then: Callable[[int], None]) -> None:
+        """The newest number: from memory, or from the table of who is not there, without bringing anybody in. Those who
+        ask in one turn are answered by one trip."""
+        state = self._users.get(user)
+        if state is not None:
+            then(state.head)
+            return
+        self._asked.append((user, then))
+        if len(self._asked) == 1:
+            self._core.loop.call_soon(self._ask)
 
     def taken(self, user: str, device: str, seq: int) -> None:
         """The device has taken in everything up to `seq`."""
@@ -199,6 +212,19 @@ class EmbeddedInbox:
         down.futures.append(future)
         journal.soon()
 
+    def _ask(self) -> None:
+        asked, self._asked = self._asked, []
+        names = list({user for user, _ in asked})
+
+        def answer(future: asyncio.Future[dict[str, int]]) -> None:
+            if future.exception() is not None:
+                return  # they will ask again
+            heads = future.result()
+            for user, then in asked:
+                then(heads.get(user, 0))
+
+        self._core.reader.ask(lambda connection: _heads(connection, names)).add_done_callback(answer)
+
     def _begin(self, user: User, device: Device, resume: Resume | None, fresh: str) -> tuple[int, bool]:
         """Where delivery begins, and whether nothing is missing (wire: "Order of a link", 3 to 5 and 7)."""
         if resume is not None:
@@ -240,6 +266,13 @@ def _read(connection: sqlite3.Connection, user: str, after: int, head: int, coun
             break
         found.append(Stored(seq, route, body))
     return found
+
+
+def _heads(connection: sqlite3.Connection, names: Sequence[str]) -> dict[str, int]:
+    heads: dict[str, int] = {}
+    for sql, values in in_list("SELECT name, head FROM user WHERE name", names):
+        heads.update(connection.execute(sql, values).fetchall())
+    return heads
 
 
 def _aged(connection: sqlite3.Connection, limit_ms: int) -> list[tuple[str, int]]:
