@@ -24,6 +24,7 @@ __all__ = [
     "Refused",
     "RemoteError",
     "TooLarge",
+    "TunnelError",
     "Unauthorized",
     "Unknown",
     "UnsupportedVersion",
@@ -98,6 +99,25 @@ class UnsupportedVersion(FrameError):
     """The magic is right, the version is one that we do not speak."""
 
     code = "version"
+
+
+class TunnelError(RemoteError):
+    """Bytes that are not an HTTP message as a strict reading of RFC 9112 allows it, or one above a limit.
+
+    `offset` counts from the first byte of the stream to the byte at fault. `status` is what a gateway answers before it
+    closes: 400, 413, 414, 431, 501 or 505; in a response it only tells the kind.
+    """
+
+    code = "bad_frame"
+
+    def __init__(self, text: str, offset: int, status: int) -> None:
+        super().__init__(text, offset, status)
+        self.text = text
+        self.offset = offset
+        self.status = status
+
+    def __str__(self) -> str:
+        return f"{self.text} (at byte {self.offset} of the stream)"
 
 
 class BadHello(RemoteError):
