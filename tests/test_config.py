@@ -24,7 +24,7 @@ WRONG = [
     ("[node]\nnam = 'x'", ["node.nam", "no such key", "did you mean node.name?"]),
     ("[nod]\nname = 'x'", ["nod:", "did you mean node?"]),
     ("[node]\nwindow = 3", ["node.window", "did you mean limits.window?"]),
-    ("[node]\nxyz = 3", ["node.xyz", "expected one of name, data, roles"]),
+    ("[node]\nxyz = 3", ["node.xyz", "expected one of name, data, key, roles"]),
     ("[node]\nname = 3", ["node.name", "expected a text", "got 3", 'name = "imcore"']),
     ("[node]\nname = ''", ["node.name", "not empty", 'got ""']),
     ("[node]\nname = 1979-05-27", ["node.name", "got 1979-05-27"]),

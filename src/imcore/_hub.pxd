@@ -66,7 +66,7 @@ cdef class Hub:
     cdef int bind(self, Link link, int fd) except -1
     cdef int watch(self, Link link) noexcept
     cdef int shut(self, Link link) noexcept
-    cdef bint release(self, Link link) noexcept
+    cdef bint release(self, Link link, bint shut) noexcept
 
     cdef int turn(self, uint64_t until_us) except -1
     cdef int meet(self, const ready_t *ready) except -1

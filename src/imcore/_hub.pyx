@@ -206,15 +206,17 @@ cdef class Hub:
     cdef int shut(self, Link link) noexcept:
         return shutdown(link.io.fd, SHUT_WR)
 
-    cdef bint release(self, Link link) noexcept:
-        """The link has no descriptor from now on; True: the reference that its slot had is the caller's."""
+    cdef bint release(self, Link link, bint shut) noexcept:
+        """The link has no descriptor from now on; True: the reference that its slot had is the caller's. shut: close
+        the descriptor too."""
         cdef int fd = link.io.fd
         if fd < 0:
             return False
         link.io.fd = -1
         self.slots[fd] = NULL
         poller_drop(self.poller, fd)  # closing does not do it where a forked child has the descriptor too
-        close(fd)
+        if shut:
+            close(fd)
         return True
 
     # The turn.

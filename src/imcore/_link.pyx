@@ -14,8 +14,8 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport realloc
 from libc.string cimport memcmp, memcpy, memset
 
-from ._codec cimport (FRAME_MAX, HEADER, KNOWN_FLAGS, LAST_TYPE, NAMES, fault_error, parse, put_be64, put_header,
-                      size_wanted)
+from ._codec cimport (BAD_MAGIC, FRAME_MAX, HEADER, KNOWN_FLAGS, LAST_TYPE, NAMES, fault_error, parse, put_be64,
+                      put_header, size_wanted)
 from ._hub cimport os_error
 from ._output cimport chunk_drop, chunk_new, output_free, output_new, output_reserve, output_sent
 from ._room cimport Room
@@ -86,6 +86,10 @@ cdef class Link:
     def on_fault(self, error) -> None:
         """The other side broke the contract (`error`: FrameError). Say so; the link is closed on return."""
         self.abort()
+
+    def on_foreign(self, first: bytes) -> bool:
+        """The stream begins with `first`, and not with a frame: seen to by `release` or `close` (True), or a fault."""
+        return False
 
     def on_taken(self) -> None:
         """`taken` has grown: told once a turn, however many acknowledgements came."""
@@ -260,6 +264,15 @@ cdef class Link:
         """End now; what is queued is dropped."""
         self.finish(None)
 
+    def release(self) -> object:
+        """End now, and let the carrier live: the bare descriptor, or what `carry` was given, is the caller's."""
+        cdef object held = self.io.fd if self.io.fd >= 0 else self.carrier
+        if self.hub.release(self, False):
+            Py_DECREF(self)  # the caller still holds it
+        self.carrier = None
+        self.finish(None)
+        return held
+
     cdef void tail_done(self) noexcept:
         if self.tail != NULL:
             chunk_drop(self.tail)
@@ -293,7 +306,7 @@ cdef class Link:
         if self.timer != NO_TIMER:
             self.hub.wheel.cancel_c(self.timer)
             self.timer = NO_TIMER
-        had_slot = self.hub.release(self)  # before anyone is told: who opens a connection then may get the same number
+        had_slot = self.hub.release(self, True)  # before anyone is told: who opens a connection may get its number
         try:
             self.hub.carried.discard(self)
             if carrier is not None:
@@ -385,6 +398,8 @@ cdef class Link:
         while at < n and self.state == READING:
             size = parse(p + at, n - at, self.limit, &frame)
             if size < 0:
+                if size == BAD_MAGIC and self.start == 0 and self.on_foreign((<const char *> p)[:n]):
+                    return 0
                 return self.fault(fault_error(size, &frame, self.limit, self.start))
             if size == 0:
                 break

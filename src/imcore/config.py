@@ -35,12 +35,21 @@ class Node(_Section, frozen=True, kw_only=True):
     data: Annotated[str, Meta(min_length=1, description="folder of the embedded engine, made if it is not there")] = (
         "data"
     )
+    key: Annotated[
+        str,
+        Meta(
+            description='PEM file with the private key (Ed25519) that signs the probe; "": one is made and kept as '
+            "node.pem in the data folder"
+        ),
+    ] = ""
     roles: Annotated[
         list[Literal["downlink", "uplink", "service", "access", "media"]],
         Meta(min_length=1, description="what this process does"),
     ] = msgspec.field(default_factory=lambda: ["downlink", "uplink", "service"])
 
     def __post_init__(self) -> None:
+        if not self.name.isprintable():
+            raise ConfigError(f"name: expected printable characters, got {self.name!r}")
         for role in ("access", "media"):
             if role in self.roles:
                 raise ConfigError(f'roles: "{role}" is not there yet: leave it out')
@@ -60,7 +69,9 @@ class Listen(listeners.Listen, frozen=True, kw_only=True, forbid_unknown_fields=
     """`[[listen]]`"""
 
     address: Annotated[str, Meta(min_length=1, description="host:port, or [IPv6]:port; port 0 = a free one")]
-    tls: Annotated[Tls | None, Meta(description="files for TLS; without them the address is for raw frames")] = None
+    tls: Annotated[
+        Tls | None, Meta(description="files for TLS; without them the address takes frames and HTTP in the clear")
+    ] = None
 
     def __post_init__(self) -> None:
         try:
@@ -197,7 +208,8 @@ def parse(text: str, *, source: str = "configuration", folder: str | os.PathLike
         )
         for each in config.listen
     ]
-    node = msgspec.structs.replace(config.node, data=str(at / config.node.data))
+    key = str(at / config.node.key) if config.node.key else ""
+    node = msgspec.structs.replace(config.node, data=str(at / config.node.data), key=key)
     return msgspec.structs.replace(config, node=node, listen=listen)
 
 

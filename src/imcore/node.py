@@ -13,13 +13,16 @@ from types import TracebackType
 from typing import Self
 
 import msgspec
+from aiohttp import web
 
 from .bus.embedded import EmbeddedBus
 from .config import Config, Listen, load
 from .errors import ConfigError
+from .gateway import identity, site
 from .gateway.auth import Authenticate, anonymous, jwt_authenticator
 from .gateway.gateway import Gateway
 from .gateway.listeners import is_loopback
+from .gateway.web import Web
 from .service import Service
 
 __all__ = ["Node"]
@@ -30,7 +33,8 @@ class Node:
 
     config: what the file says, or the defaults. listen: addresses instead of the configuration's, `host:port`.
     authenticate: token to user, instead of the configuration's `[auth]`. data: folder of the engine instead of the
-    configuration's. Raises `ConfigError` for what can't be, such as anonymous users on other than loopback addresses.
+    configuration's. `http` is the aiohttp application that answers HTTP on the same addresses: add routes before the
+    node starts. Raises `ConfigError` for what can't be, such as anonymous users on other than loopback addresses.
     """
 
     def __init__(
@@ -59,8 +63,13 @@ class Node:
             backlog=config.bus.backlog,
         )
         self.service = Service(self.bus)
+        self.http = web.Application()
         self.gateway = Gateway(
-            self.bus, name=config.node.name, authenticate=self._authenticate, limits=config.link_limits()
+            self.bus,
+            name=config.node.name,
+            authenticate=self._authenticate,
+            limits=config.link_limits(),
+            web=Web(self.http, config.limits.drain_s),
         )
 
     @classmethod
@@ -80,6 +89,8 @@ class Node:
             stack.push_async_callback(self.bus.close)
             await self.service.start()
             stack.push_async_callback(self.service.close)
+            node = self.config.node
+            site.add_routes(self.http, node.name, identity.load(node.key) if node.key else identity.kept(node.data))
             await stack.enter_async_context(self.gateway)
             await self.gateway.listen(self.config.listen)
             self._stack = stack.pop_all()

@@ -17,6 +17,7 @@ from imcore.gateway.auth import Authenticate, anonymous
 from imcore.gateway.gateway import Gateway
 from imcore.gateway.limits import Limits
 from imcore.gateway.listeners import Listen, Tls
+from imcore.gateway.web import Web
 from imcore.service import Service
 
 Result = TypeVar("Result")
@@ -46,6 +47,7 @@ async def running(
     authenticate: Authenticate = anonymous,
     native: bool = True,
     tls: Tls | None = None,
+    web: Web | None = None,
 ) -> AsyncIterator[Running]:
     bus = EmbeddedBus(data)
     await bus.start()
@@ -60,7 +62,9 @@ async def running(
 
         await service.start()
         limits = limits or Limits(drain_s=0.2)
-        async with Gateway(bus, name="test", authenticate=authenticate, limits=limits, native=native) as gateway:
+        async with Gateway(
+            bus, name="test", authenticate=authenticate, limits=limits, native=native, web=web
+        ) as gateway:
             await gateway.listen([Listen("127.0.0.1:0", tls)])
             yield Running(gateway, bus, service, seen)
         await service.close()

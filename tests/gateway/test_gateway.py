@@ -130,7 +130,6 @@ class TestHello:
             (frame(MSG, 1, "note", b"x"), "bad_frame"),
             (frame(PING), "bad_frame"),
             (frame(WELCOME), "bad_frame"),
-            (b"GET / HTTP/1.1\r\n\r\n", "bad_frame"),
             (b"\xa2" + bytes(15), "version"),
             (b"\xa1\x01\x00\x00" + struct.pack(">IQ", 4097, 0), "too_large"),
             (b"\xa1\x01\x00\x00" + struct.pack(">IQ", 0x80000010, 0), "too_large"),

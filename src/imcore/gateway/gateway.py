@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self
 
-from .._codec import GOAWAY, WELCOME
+from .._codec import WELCOME
 from .._hub import Hub
 from .._link import Link
 from ..bus.ports import Bus, Opening, Route, Wake
@@ -21,10 +21,12 @@ from ..messages import GoAway, Hello, Role, Welcome, pack, unpack
 from ..session import Phase, moves
 from .auth import Authenticate, checked_user
 from .downlink import Downlink
+from .http import Http
 from .limits import Limits, place
 from .link import ServerLink
 from .listeners import Listen, Listeners
 from .rooms import Rooms
+from .web import Web
 
 __all__ = ["Gateway"]
 
@@ -37,17 +39,25 @@ class Gateway:
     """The server side of links on one event loop: `async with Gateway(…) as gateway: await gateway.listen(…)`.
 
     bus: started by its owner. name: this node's. authenticate: token to user. native: False rides on asyncio's
-    transports, as on platforms without epoll.
+    transports, as on platforms without epoll. web: what answers HTTP that is not the tunnel's; None = nobody.
     """
 
     def __init__(
-        self, bus: Bus, *, name: str, authenticate: Authenticate, limits: Limits | None = None, native: bool = True
+        self,
+        bus: Bus,
+        *,
+        name: str,
+        authenticate: Authenticate,
+        limits: Limits | None = None,
+        native: bool = True,
+        web: Web | None = None,
     ) -> None:
         self.bus = bus
         self.name = name
         self.limits = limits or Limits()
         self._authenticate = authenticate
         self._native = native
+        self.http = Http(self, web)
         self._users: dict[str, ServerLink | list[ServerLink]] = {}  # most users have one link
         self._moves = {role: moves(phase, relay=self.limits.publish == "members") for role, phase in _PHASES.items()}
         self._ended = asyncio.Event()
@@ -60,6 +70,9 @@ class Gateway:
             self.rooms = Rooms(self.hub, self.limits)
             self.downlink = Downlink(self.bus, self.limits, self.spawn)
             self._tasks = await stack.enter_async_context(asyncio.TaskGroup())
+            stack.callback(self.http.close)
+            if self.http.web is not None:
+                await stack.enter_async_context(self.http.web)
             self._listeners = Listeners(
                 self.hub, lambda: ServerLink(self), self.limits.handshake_s, self.limits.window_bytes
             )
@@ -122,7 +135,8 @@ class Gateway:
             if link.role is None:  # before WELCOME, GOAWAY may not come
                 self._turn_away(link)
             else:
-                link.send(GOAWAY, body=body)
+                link.leave(body)
+        self.http.leave()
         try:
             async with asyncio.timeout(self.limits.drain_s):
                 while self._users:
@@ -166,6 +180,7 @@ class Gateway:
         """order: that of the HELLO, whatever comes later."""
         try:
             hello = unpack(body, Hello)
+            link.on_hello(hello)
             user = await self._user(hello.token)
             if not link.open:
                 return
@@ -238,7 +253,7 @@ class Gateway:
             time_ms=time.time_ns() // 1_000_000,
         )
         link.send(WELCOME, body=pack(welcome))
-        link.expect(limits.idle_s if route.way == "up" else limits.heartbeat[1] * 1.5, renew=True)
+        link.on_welcome()
         link.proceed()
         if link.listens:
             self.downlink.pump(link)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
-from .._codec import ERROR, HELLO, JOIN, LEAVE, MSG, ROOM
+from .._codec import ERROR, GOAWAY, HELLO, JOIN, LEAVE, MSG, ROOM
 from .._link import Link
 from ..bus.ports import Route, Wake
 from ..errors import FrameError
-from ..messages import Error, Role, pack
+from ..messages import Error, Hello, Role, pack
 from ..session import HELLO_LIMIT, Phase, moves
 from .uplink import Up
 
@@ -71,6 +71,18 @@ class ServerLink(Link):
         elif type == ERROR:
             self.close()
 
+    def on_foreign(self, first: bytes) -> bool:
+        self.gateway.http.take(self, first)
+        return True
+
+    def on_hello(self, hello: Hello) -> None:
+        """What HELLO asks for. Raises `BadHello` for what may not be asked for here."""
+
+    def on_welcome(self) -> None:
+        """WELCOME was said: from here on the link is silent for so long at most."""
+        limits = self.gateway.limits
+        self.expect(limits.idle_s if self.role == "up" else limits.heartbeat[1] * 1.5, renew=True)
+
     def on_taken(self) -> None:
         self.gateway.downlink.taken(self)
 
@@ -104,6 +116,10 @@ class ServerLink(Link):
         if head > self.head and self.open:
             self.head = head
             self.gateway.downlink.pump(self)
+
+    def leave(self, goaway: bytes) -> None:
+        """Ask the client to go (wire: `GOAWAY`)."""
+        self.send(GOAWAY, body=goaway)
 
     def farewell(self, code: str, text: str, retry_ms: int | None = None) -> None:
         """Say why, then close (wire: `ERROR`)."""
