@@ -7,11 +7,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import Any
+from typing import Any, Literal
 
 __all__ = [
     "BadFrame",
     "BadHello",
+    "BadList",
     "ConfigError",
     "EncodeError",
     "EngineError",
@@ -124,6 +125,24 @@ class BadHello(RemoteError):
     """A control map that lacks a key, or has a value of the wrong type or length. The text names the key."""
 
     code = "bad_hello"
+
+
+class BadList(RemoteError):
+    """What came is no list of access points that may be used. It is dropped, and another source is asked.
+
+    `reason`: `stranger` (not a list at all: a portal, a proxy, an old hand), `signature` (by no key of ours, or changed
+    on its way), `expired` (past its lifetime), `role` (a list for another direction).
+    """
+
+    code = "unauthorized"
+
+    def __init__(self, reason: Literal["stranger", "signature", "expired", "role"], text: str) -> None:
+        super().__init__(reason, text)
+        self.reason = reason
+        self.text = text
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.text}"
 
 
 class Unauthorized(RemoteError):
