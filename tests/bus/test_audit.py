@@ -57,6 +57,28 @@ def test_every_message_is_somewhere(tmp_path: Path, folded: bool) -> None:
     assert books.undelivered >= 3
 
 
+@pytest.mark.parametrize("folded", [False, True])
+def test_what_all_devices_have_taken_is_delivered_at_once(tmp_path: Path, folded: bool) -> None:
+    async def main() -> None:
+        async with opened(tmp_path) as bus:
+            for device in ("phone", "desk"):
+                await bus.inbox.open("bob", device, None, "oldest")
+            for _ in range(3):
+                await bus.inbox.append("bob", "chat", b"x")
+            bus.inbox.taken("bob", "phone", 3)
+            bus.inbox.taken("bob", "desk", 2)
+            core = bus._core
+            assert core is not None
+            await core.journal.quiet()
+            if folded:
+                await fold(bus)
+
+    run(main())
+    books = audit(tmp_path)
+    assert books.faults == []
+    assert (books.delivered, books.undelivered, books.expired) == (2, 1, 0)
+
+
 def test_counters_go_on_where_a_killed_process_left_them(tmp_path: Path) -> None:
     run(busy(tmp_path, folded=False))
 
