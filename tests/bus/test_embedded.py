@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from imcore.bus.embedded import EmbeddedBus
+from imcore.bus.embedded import EmbeddedBus, clock
 from imcore.bus.embedded.audit import audit
 from imcore.bus.embedded.users import Device, User
 from imcore.bus.ports import Route
@@ -370,7 +370,9 @@ class TestLimits:
 
         run(main())
 
-    def test_what_is_too_old_expires(self, tmp_path: Path) -> None:
+    def test_what_is_too_old_expires(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(clock, "DOUBT_S", 0.0)
+
         async def main() -> None:
             async with opened(tmp_path, inbox_age_s=0.05) as bus:
                 for user in ("bob", "carol"):
@@ -378,6 +380,8 @@ class TestLimits:
                 await fold(bus)
                 await asyncio.sleep(0.1)
                 await bus.inbox.append("bob", "chat", b"y")
+                assert bus._core is not None
+                bus._core.clock.tick()
                 assert await bus.inbox.expire_aged()
                 assert [m.body for m in await bus.inbox.read("bob", 0, 9, 999)] == [b"y"]
                 assert await bus.inbox.read("carol", 0, 9, 999) == []
@@ -385,7 +389,11 @@ class TestLimits:
 
         run(main())
 
-    def test_a_device_unseen_for_long_holds_nothing_back_unless_it_is_connected(self, tmp_path: Path) -> None:
+    def test_a_device_unseen_for_long_holds_nothing_back_unless_it_is_connected(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(clock, "DOUBT_S", 0.0)
+
         async def main() -> None:
             async with opened(tmp_path, device_ttl_s=0) as bus:
                 core = bus._core
@@ -395,7 +403,7 @@ class TestLimits:
                 route = Route("bob", "lost", "n", "lost", "both", 1)
                 await bus.routes.claim(route)
                 await bus.inbox.append("bob", "chat", b"x")
-                core.now_ms += 10_000
+                core.clock.now_ms += 10_000
                 bus.inbox.taken("bob", "phone", 1)
                 assert len(await bus.inbox.read("bob", 0, 9, 999)) == 1
                 bus.routes.release(route)

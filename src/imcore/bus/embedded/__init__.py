@@ -19,7 +19,7 @@ from .core import Core
 from .dead import open_requests
 from .fold import Fold
 from .inbox import EmbeddedInbox
-from .journal import Down, Journal, Up, now_ms
+from .journal import Down, Journal, Up
 from .push import LocalPush
 from .queue import RETRY_MS, EmbeddedQueue
 from .recover import Recovered, begin_to_count, dirty, recover
@@ -168,7 +168,7 @@ class EmbeddedBus:
 
     def _ticked(self) -> None:
         core = self._started
-        core.now_ms = now_ms()
+        core.clock.tick()
         core.users.sweep(min(SWEEP, 1 + len(core.users) // 16))
         if core.fold.due:
             core.journal.soon()

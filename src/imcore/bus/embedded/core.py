@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from ...errors import EngineError
+from .clock import Clock
 from .fold import Fold, load
-from .journal import Journal, now_ms
+from .journal import Journal
 from .store import Reader
 from .users import Limits, User, Users
 
@@ -59,8 +60,7 @@ class Core:
             "expired": totals["expired"],
         }
         self.closing = False
-        self.now_ms = now_ms()
-        """The time as of the last tick, which is at most about a second ago."""
+        self.clock = Clock()
         self._wanted: dict[str, list[Loaded]] = {}
         self._fresh: list[str] = []
 

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from ..ports import Uplink, Wake
+from .clock import now_ms
 from .store import Statement, add, in_list, insert
 from .users import Device, User
 
@@ -157,7 +158,7 @@ class Fold:
         users: list[Any] = []
         devices: list[Any] = []
         inbox: list[Any] = []
-        size, now, gone, expired = 0, time.time_ns() // 1_000_000, 0, 0
+        size, now, gone, expired = 0, now_ms(), 0, 0
         while self._todo and len(users) + len(devices) + len(inbox) < 5 * STEP_ROWS and size < STEP_BYTES:
             user = self._todo.popleft()
             part: list[Wake] = []

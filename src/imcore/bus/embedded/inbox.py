@@ -14,7 +14,7 @@ from ...errors import EngineError
 from ...messages import Resume
 from ..ports import Opening, Stored, Wake
 from .core import Core
-from .journal import DOWN, Down, now_ms
+from .journal import DOWN, Down
 from .store import in_list
 from .users import Device, User
 
@@ -59,8 +59,8 @@ class EmbeddedInbox:
         if known is None:
             known = state.device(device)
         first, resumed = self._begin(state, known, resume, fresh)
-        now = self._core.now_ms  # one number for all who come within a second
-        if known.taken < 0 or now - known.seen_ms > SEEN_MS:
+        now = self._core.clock.now_ms  # one number for all who come within a second
+        if known.taken < 0 or abs(now - known.seen_ms) > SEEN_MS:
             known.seen_ms = now
             # What follows `first` is kept from here on; what another epoch's resume point means is not known.
             known.taken = max(known.taken, first - 1)
@@ -165,14 +165,14 @@ class EmbeddedInbox:
 
     def settle_floor(self, user: User) -> None:
         """Let go of what all devices that count have taken."""
-        floor = user.floor(self._core.now_ms - self._core.limits.device_ttl_ms, self._connected)
+        floor = user.floor(self._core.clock.before(self._core.limits.device_ttl_ms), self._connected)
         if floor >= user.first:
             self._core.counters["delivered"] += user.drop(floor + 1)
             self._core.touch(user)
 
     async def expire_aged(self) -> bool:
         """Expire some of what is too old; True if there may be more."""
-        limit = now_ms() - self._core.limits.age_ms
+        limit = self._core.clock.before(self._core.limits.age_ms)
         aged = await self._core.reader.ask(lambda connection: _aged(connection, limit))
         for name, seq in aged:
             user = await self._core.user(name)
@@ -246,7 +246,7 @@ class EmbeddedInbox:
             return
         user.used = True
         device.taken = seq
-        device.seen_ms = self._core.now_ms
+        device.seen_ms = self._core.clock.now_ms
         self._journal.marks[device] = None
         self._core.touch(user)
         self._journal.lazily()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
@@ -24,7 +23,7 @@ from .fold import Step, Tally
 from .store import Statement, Writer
 from .users import Device, User
 
-__all__ = ["DOWN", "UP", "Down", "Journal", "Records", "Up", "decode", "now_ms", "tally"]
+__all__ = ["DOWN", "UP", "Down", "Journal", "Records", "Up", "decode", "tally"]
 
 UP = 512
 """Messages from devices in a part of a batch: what the loop does at once when it is durable, a millisecond or two."""
@@ -74,11 +73,6 @@ def tally(records: Records) -> Tally:
         records.replayed,
         len(records.appended),
     )
-
-
-def now_ms() -> int:
-    """Milliseconds since 1970."""
-    return time.time_ns() // 1_000_000
 
 
 class Up:

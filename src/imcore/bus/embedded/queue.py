@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from ...errors import EngineError
 from ...messages import Refusal
 from ..ports import Check, Sink, Uplink
+from .clock import now_ms
 from .core import Core
 from .dead import Request, bury, drop, forget
-from .journal import UP, Up, now_ms
+from .journal import UP, Up
 from .users import Device, User
 
 __all__ = ["EmbeddedQueue"]
