@@ -124,6 +124,23 @@ class TestATransport:
 
         run(main(), loops)
 
+    def test_that_is_broken_before_the_loop_knows_ends_all_the_same(self, loops: Loops) -> None:
+        async def main() -> None:
+            told: list[object] = []
+            asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context))
+            async with hubs() as hub:
+                link = Recorder(hub)
+                peer = await join(link, "transport")
+                assert peer.sock is not None
+                peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+                peer.sock.close()
+                link.close()
+                await settle(lambda: link.calls)
+                assert [name for name, *_ in link.calls] == ["end"]
+            assert told == []
+
+        run(main(), loops)
+
     def test_shares_the_hubs_buffer_with_all_others(self, loops: Loops) -> None:
         async def main() -> None:
             async with hubs() as hub:

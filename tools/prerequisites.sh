@@ -2,7 +2,12 @@
 # tools/prerequisites.sh [--packages] PYTHON: is there what it takes to make an environment and to compile the core?
 # Silent and 0 if so. Else it says what is missing, ends with the command that installs it, and returns 1. With --packages
 # it only prints the names of the Debian packages, for scripts.
+# tools/prerequisites.sh --servers: the Debian packages of what tests run beside ours, and skip without.
 set -u
+if [ "$1" = --servers ]; then
+    echo squid tinyproxy-bin nginx haproxy apache2-bin varnish
+    exit 0
+fi
 only_packages=
 [ "$1" = --packages ] && only_packages=1 && shift
 python=$1

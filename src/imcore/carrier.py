@@ -60,10 +60,13 @@ class TransportCarrier(asyncio.BufferedProtocol):
         """All was written: TCP says so and waits for the other side, TLS closes."""
         if self.transport.is_closing():
             return
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-        else:
+        if not self.transport.can_write_eof():
             self.transport.close()
+            return
+        try:
+            self.transport.write_eof()
+        except OSError:  # the other side has broken it, and the loop does not know yet
+            self.transport.abort()
 
     def abort(self) -> None:
         self.transport.abort()

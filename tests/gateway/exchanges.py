@@ -90,7 +90,7 @@ class Tunnel(Wire):
         assert first.startswith("HTTP/1.1 ")
         fields: dict[str, str] = {}
         for name, _, value in (line.partition(":") for line in lines):
-            assert name.lower() not in fields
+            assert name.lower() not in fields or name.lower() == "via"  # of each proxy on the way
             fields[name.lower()] = value.strip()
         return int(first.split(" ")[1]), fields, len(head)
 

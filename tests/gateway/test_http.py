@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import ClientSession, TCPConnector, web
@@ -348,3 +350,25 @@ class TestTime:
                 await tunnel.hear_end(20)
 
         run(main())
+
+
+class TestABrokenConnection:
+    @pytest.mark.parametrize("run_on", [run, asyncio.run])
+    def test_of_which_the_loop_does_not_know_yet_ends_like_any_other(
+        self, tmp_path: Path, run_on: Callable[[Coroutine[Any, Any, None]], None], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async def main() -> None:
+            loop = asyncio.get_running_loop()
+            async with running(tmp_path) as here:
+                host, _, port = here.address.rpartition(":")
+                with socket.socket() as peer:
+                    peer.setblocking(False)
+                    await loop.sock_connect(peer, (host, int(port)))
+                    await loop.sock_sendall(peer, post(up()))
+                    assert (await loop.sock_recv(peer, 100)).startswith(b"HTTP/1.1 200 OK")
+                    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+                here.gateway.http.leave()
+                await until(lambda: not here.gateway.http.connections)
+
+        run_on(main())
+        assert not caplog.records

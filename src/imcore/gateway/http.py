@@ -347,12 +347,15 @@ class Connection(asyncio.BufferedProtocol):
             return
         self._stage = _Stage.LINGER
         self.pause(False)
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-            self._expect()
-        else:  # TLS has an end of its own, with a deadline of its own
+        if not self.transport.can_write_eof():  # TLS has an end of its own, with a deadline of its own
             self._deadline.rest()
             self.transport.close()
+            return
+        try:
+            self.transport.write_eof()
+        except OSError:  # the other side has broken it, and the loop does not know yet
+            self.transport.abort()
+        self._expect()
 
     def _forget(self, error: Exception | None) -> None:
         """Whoever was to answer need not."""
