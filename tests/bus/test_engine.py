@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from imcore.bus.ports import Bus, Route, Uplink
+from imcore.bus.ports import Bus, Load, Route, Uplink
 from imcore.errors import EngineError
 from imcore.messages import Resume, Role
 from tests.bus.engines import ENGINES, Engine, Link, Taker, run, until, uplink
@@ -530,5 +530,36 @@ class TestPush:
                 await bus.push.broadcast("hall", b"hello")
                 await until(lambda: bool(one.rooms and two.rooms))
                 assert one.rooms == two.rooms == [("hall", b"hello")]
+
+        run(main())
+
+
+class TestLoads:
+    def test_what_a_node_reports_is_told_to_all_who_watch(self, opened: Open) -> None:
+        async def main() -> None:
+            async with opened() as bus:
+                first: list[Load] = []
+                second: list[Load] = []
+                bus.loads.watch(first.append)
+                bus.loads.watch(second.append)
+                reports = [Load("n", 3, 0.5, 1.5, 0.25), Load("m", 0, 0.0, 0.0, 0.0, draining=True)]
+                for load in reports:
+                    bus.loads.report(load)
+                await until(lambda: len(first) == len(second) == 2)
+                assert first == second == reports
+
+        run(main())
+
+    def test_a_watcher_that_fails_harms_nobody_else(self, opened: Open) -> None:
+        def failing(load: Load) -> None:
+            raise ValueError(load)
+
+        async def main() -> None:
+            async with opened() as bus:
+                told: list[Load] = []
+                bus.loads.watch(failing)
+                bus.loads.watch(told.append)
+                bus.loads.report(Load("n", 1, 0.0, 0.0, 0.0))
+                await until(lambda: bool(told))
 
         run(main())

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from imcore import Client, Config, LinkClosed, Node, State
 from imcore._codec import WELCOME, FrameDecoder
 from imcore.bus.embedded.routes import MemoryRoutes
-from imcore.bus.ports import Bus, Opening, Route
+from imcore.bus.ports import Bus, Load, Opening, Route
 from imcore.config import Limits as LimitsTable
 from imcore.gateway.gateway import Gateway
 from imcore.gateway.limits import Limits, place
@@ -72,11 +72,14 @@ class SlowBus:
 
     def __init__(self, passes: Callable[[str], Any]) -> None:
         self.passes = passes
-        self.push = self.inbox = self
+        self.push = self.inbox = self.loads = self
         self.routes = SlowRoutes(passes)
 
     def attach(self, *args: object) -> None:
         """Nothing is ever pushed."""
+
+    def report(self, load: Load) -> None:
+        """Nobody chooses between nodes."""
 
     async def open(self, *args: object, down: bool) -> Opening:
         await self.passes("opened")

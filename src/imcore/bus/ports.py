@@ -1,4 +1,4 @@
-"""The four ports between channel and business, as protocols, and the values that cross them.
+"""The ports between channel and business, as protocols, and the values that cross them.
 
 The inbox is the only truth. A wake-up is only a hint that happens to carry the message: losing it, doubling it or
 reordering it does no harm. Nothing here knows what a payload means. All methods are called on the event loop's thread,
@@ -19,6 +19,8 @@ __all__ = [
     "Bus",
     "Check",
     "Inbox",
+    "Load",
+    "Loads",
     "Opening",
     "Push",
     "Route",
@@ -211,8 +213,34 @@ class Push(Protocol):
         """Hand a transient message to every node; returns when it is on its way."""
 
 
+class Load(msgspec.Struct, gc=False, frozen=True, array_like=True):
+    """How a node does."""
+
+    node: str
+    links: int
+    cpu: float
+    """What its process has used of one core since the report before, 1.0 = all of it."""
+    lag_ms: float
+    """How late its loop came to a timer since the report before, at worst."""
+    memory: float
+    """What its process holds of the memory that it may have, 1.0 = all of it."""
+    draining: bool = False
+    """It is about to stop: nobody should be sent there."""
+
+
+class Loads(Protocol):
+    """How the nodes do, told to whoever chooses between them: every few seconds, and at once when one drains. A report
+    that is lost is made up for by the next; a node that is silent for some of them is taken to be gone."""
+
+    def report(self, load: Load) -> None:
+        """Tell all who watch, on any node. Waits for nothing and raises nothing."""
+
+    def watch(self, take: Callable[[Load], None]) -> None:
+        """Hand `take` what every node reports from now on, this one too."""
+
+
 class Bus(Protocol):
-    """An engine: the four ports, and its life."""
+    """An engine: its ports, and its life."""
 
     @property
     def queue(self) -> UplinkQueue: ...
@@ -222,6 +250,8 @@ class Bus(Protocol):
     def routes(self) -> Routes: ...
     @property
     def push(self) -> Push: ...
+    @property
+    def loads(self) -> Loads: ...
 
     async def start(self) -> None:
         """Open what is below; raises `EngineError` that says what is wrong and what to do."""

@@ -25,6 +25,7 @@ from .http import Http
 from .limits import Limits, place
 from .link import ServerLink
 from .listeners import Listen, Listeners
+from .pulse import Pulse
 from .rooms import Rooms
 from .web import Web
 
@@ -70,6 +71,8 @@ class Gateway:
             self.rooms = Rooms(self.hub, self.limits)
             self.downlink = Downlink(self.bus, self.limits, self.spawn)
             self._tasks = await stack.enter_async_context(asyncio.TaskGroup())
+            self._pulse = Pulse(self.bus.loads, self.name, lambda: self.hub.links)
+            stack.callback(self._tasks.create_task(self._guarded(self._pulse.beat())).cancel)
             stack.callback(self.http.close)
             if self.http.web is not None:
                 await stack.enter_async_context(self.http.web)
@@ -130,6 +133,7 @@ class Gateway:
         """Accept no more, ask every link to leave (wire: `GOAWAY`), and wait for them: `limits.drain_s` at most."""
         self._listeners.close()
         self._draining = True
+        self._pulse.drain()
         body = pack(GoAway("draining", round(self.limits.drain_s * 1000), round(self.limits.spread_s * 1000)))
         for link in self.links():
             if link.role is None:  # before WELCOME, GOAWAY may not come

@@ -1,8 +1,8 @@
-"""The embedded engine: all four ports on one SQLite file in one process, nothing to install.
+"""The embedded engine: all ports on one SQLite file in one process, nothing to install.
 
 `store` has the SQL threads, `journal` makes batches durable, `fold` brings them to the tables, `users` is what memory
-holds, `recover` what a start does; `queue`, `inbox`, `routes` and `push` are the ports. `dead` keeps what handlers
-failed on, `audit` counts everything again.
+holds, `recover` what a start does; `queue`, `inbox`, `routes`, `push` and `loads` are the ports. `dead` keeps what
+handlers failed on, `audit` counts everything again.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from .dead import open_requests
 from .fold import Fold
 from .inbox import EmbeddedInbox
 from .journal import Down, Journal, Up
+from .loads import LocalLoads
 from .push import LocalPush
 from .queue import RETRY_MS, EmbeddedQueue
 from .recover import Recovered, begin_to_count, dirty, recover
@@ -53,6 +54,7 @@ class EmbeddedBus:
     inbox: EmbeddedInbox
     routes: MemoryRoutes
     push: LocalPush
+    loads: LocalLoads
 
     def __init__(
         self,
@@ -77,6 +79,7 @@ class EmbeddedBus:
         self._looking: asyncio.Task[None] | None = None
         self.routes = MemoryRoutes()
         self.push = LocalPush()
+        self.loads = LocalLoads()
 
     @property
     def counters(self) -> dict[str, int]:
