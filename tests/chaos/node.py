@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import signal
 import sys
@@ -53,6 +54,7 @@ class Clock:
 
 async def main(data: str) -> None:
     """Serve until killed."""
+    logging.basicConfig(filename=f"{data}.log")  # its handlers fail on purpose: that is no news
     clock = Clock()
     faults: dict[str, int] = {}
     node = Node(
