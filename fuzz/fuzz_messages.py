@@ -14,7 +14,7 @@ with atheris.instrument_imports(include=["imcore.messages"]):
     from imcore.messages import Error, GoAway, Hello, Refusal, Resume, Welcome, pack, unpack
 
 GOOD: list[Any] = [
-    Hello("t", "phone", "both", "c", Resume("e", 7), ["zstd"], "head", 100, "tcp"),
+    Hello("t", "phone", "both", "c", Resume("e", 7), ["zstd"], "head", 100, "http", 4096),
     Welcome("s", "alice", "gw-1", "e", 9, 3, True, 4, (30, 270), 120, 65536, 1),
     Refusal("slow", "later", 5),
     GoAway("draining", 1, 2, ["a:80"]),

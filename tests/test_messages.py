@@ -57,6 +57,7 @@ maps = st.one_of(
         fresh=st.sampled_from(["oldest", "head"]),
         poll_ms=st.none() | millis,
         carrier=texts,
+        pad=st.none() | st.integers(0, 4096),
     ),
     st.builds(
         Welcome,
@@ -159,6 +160,8 @@ def test_accepts_is_a_short_list_of_short_names() -> None:
         ("fresh", "newest"),
         ("poll_ms", -1),
         ("poll_ms", 2**64 - 1),
+        ("pad", -1),
+        ("pad", 4097),
         ("resume", {"epoch": "e"}),
         ("resume", {"epoch": "e", "seq": -1}),
         ("resume", {"epoch": "e" * 65, "seq": 1}),

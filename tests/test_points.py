@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from imcore.errors import ConfigError
-from imcore.points import DEFAULT_PORT, Point, parse_point, parse_points
+from imcore.points import DEFAULT_PORT, Point, Scheme, parse_point, parse_points
 
 hosts = st.one_of(
     st.from_regex(r"[a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?(\.[a-z]{2,5}){0,2}", fullmatch=True),
@@ -18,9 +19,9 @@ hosts = st.one_of(
 )
 
 
-@given(st.sampled_from(["tcp", "tls"]), hosts, st.integers(1, 65535))
-def test_a_point_is_read_as_it_is_written(scheme: str, host: str, port: int) -> None:
-    point = Point("tls" if scheme == "tls" else "tcp", host, port)
+@given(st.sampled_from(get_args(Scheme)), hosts, st.integers(1, 65535))
+def test_a_point_is_read_as_it_is_written(scheme: Scheme, host: str, port: int) -> None:
+    point = Point(scheme, host, port)
     assert parse_point(str(point)) == point
 
 
@@ -41,6 +42,9 @@ def test_any_text_is_a_point_or_a_config_error(text: str) -> None:
         ("im.example.com", Point("tcp", "im.example.com", DEFAULT_PORT)),
         ("[::1]", Point("tcp", "::1", DEFAULT_PORT)),
         ("tls://[2001:db8::1]:443", Point("tls", "2001:db8::1", 443)),
+        ("http://im.example.com", Point("http", "im.example.com", 80)),
+        ("https://im.example.com", Point("https", "im.example.com", 443)),
+        ("http://[::1]:8080", Point("http", "::1", 8080)),
         ("[fe80::1%eth0]:1", Point("tcp", "fe80::1%eth0", 1)),
     ],
 )
@@ -51,7 +55,7 @@ def test_each_form_is_understood(text: str, point: Point) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("http://im.example.com", "expected tcp:// or tls://, got http://"),
+        ("ftp://im.example.com", "expected tcp://, tls://, http:// or https://, got ftp://"),
         ("127.0.0.1:0", "expected a port from 1 to 65535, got '0'"),
         ("127.0.0.1:65536", "expected a port from 1 to 65535, got '65536'"),
         ("127.0.0.1:", "expected a port from 1 to 65535, got ''"),

@@ -14,7 +14,7 @@ TYPES = {HELLO: "HELLO", WELCOME: "WELCOME", PING: "PING", PONG: "PONG", MSG: "M
          LEAVE: "LEAVE", GOAWAY: "GOAWAY", ERROR: "ERROR", PAD: "PAD"}  # fmt: skip
 
 # A column for each phase: the gateway that waits for HELLO; its roles down, up, both; the client that waits for
-# WELCOME; the client that was welcomed.
+# WELCOME; the client that was welcomed, on a connection and in the tunnel.
 PHASES = [
     Phase.GATEWAY_NEW,
     Phase.GATEWAY_DOWN,
@@ -22,27 +22,36 @@ PHASES = [
     Phase.GATEWAY_BOTH,
     Phase.CLIENT_NEW,
     Phase.CLIENT_OPEN,
+    Phase.CLIENT_TUNNEL,
 ]
 ANY_FLAGS: dict[int, list[int]] = {  # where no flag changes what the frame is
-    HELLO: [HAND, NO, NO, NO, NO, NO],  # one HELLO a link
-    WELCOME: [NO, NO, NO, NO, HAND, NO],
-    PING: [NO, ANSWER, ANSWER, ANSWER, NO, ANSWER],  # nothing before HELLO and WELCOME but what breaks off, and PAD
-    PONG: [NO, IGNORE, IGNORE, IGNORE, NO, HAND],
-    JOIN: [NO, HAND, NO, HAND, NO, NO],
-    LEAVE: [NO, HAND, NO, HAND, NO, NO],
-    GOAWAY: [NO, NO, NO, NO, NO, HAND],
-    ERROR: [HAND, HAND, HAND, HAND, HAND, HAND],
-    PAD: [IGNORE, IGNORE, IGNORE, IGNORE, IGNORE, IGNORE],
+    HELLO: [HAND, NO, NO, NO, NO, NO, NO],  # one HELLO a link
+    WELCOME: [NO, NO, NO, NO, HAND, NO, NO],
+    PING: [
+        NO,
+        ANSWER,
+        ANSWER,
+        ANSWER,
+        NO,
+        ANSWER,
+        HAND,
+    ],  # nothing before HELLO and WELCOME but what breaks off, and PAD
+    PONG: [NO, IGNORE, IGNORE, IGNORE, NO, HAND, NO],
+    JOIN: [NO, HAND, NO, HAND, NO, NO, NO],
+    LEAVE: [NO, HAND, NO, HAND, NO, NO, NO],
+    GOAWAY: [NO, NO, NO, NO, NO, HAND, HAND],
+    ERROR: [HAND, HAND, HAND, HAND, HAND, HAND, HAND],
+    PAD: [IGNORE, IGNORE, IGNORE, IGNORE, IGNORE, IGNORE, IGNORE],
 }
 BY_FLAGS: dict[tuple[int, int], list[int]] = {
-    (MSG, 0): [NO, NO, HAND, HAND, NO, HAND],
-    (MSG, ROOM): [NO, NO, RELAY, RELAY, NO, HAND],
-    (MSG, FAILED): [NO, NO, HAND, HAND, NO, NO],  # "on MSG from a client"
-    (MSG, ROOM | FAILED): [NO, NO, NO, NO, NO, NO],  # what has no answer can't be given up
-    (ACK, 0): [NO, TAKE, NO, TAKE, NO, HAND],
-    (ACK, ROOM): [NO, TAKE, NO, TAKE, NO, HAND],
-    (ACK, FAILED): [NO, NO, NO, NO, NO, HAND],  # only a gateway refuses
-    (ACK, ROOM | FAILED): [NO, NO, NO, NO, NO, HAND],
+    (MSG, 0): [NO, NO, HAND, HAND, NO, HAND, HAND],
+    (MSG, ROOM): [NO, NO, RELAY, RELAY, NO, HAND, HAND],
+    (MSG, FAILED): [NO, NO, HAND, HAND, NO, NO, NO],  # "on MSG from a client"
+    (MSG, ROOM | FAILED): [NO, NO, NO, NO, NO, NO, NO],  # what has no answer can't be given up
+    (ACK, 0): [NO, TAKE, NO, TAKE, NO, HAND, HAND],
+    (ACK, ROOM): [NO, TAKE, NO, TAKE, NO, HAND, HAND],
+    (ACK, FAILED): [NO, NO, NO, NO, NO, HAND, HAND],  # only a gateway refuses
+    (ACK, ROOM | FAILED): [NO, NO, NO, NO, NO, HAND, HAND],
 }
 
 

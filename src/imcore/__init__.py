@@ -28,6 +28,7 @@ from .errors import (
     Unauthorized,
     Unknown,
     UnsupportedVersion,
+    WayError,
 )
 from .node import Node
 from .service import Service
@@ -65,5 +66,6 @@ __all__ = [
     "Unknown",
     "UnsupportedVersion",
     "Uplink",
+    "WayError",
     "__version__",
 ]

@@ -12,6 +12,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from ._http cimport FIELD, HTAB, SETS, SP, TOKEN, run
+from ._link cimport Link
 
 cdef enum part_t:       # what is being read: each has a deadline of its own
     PART_IDLE           # no byte of a message yet
@@ -189,6 +190,7 @@ cdef class Reader:
     cdef Py_buffer source   # what was fed last, borrowed
     cdef Py_ssize_t left    # how much of its end was not read yet
     cdef bint ended
+    cdef public Link link   # where a body's bytes go at once, as they lie; None: they are events
 
     cdef void let_go(self) noexcept
 

@@ -3,6 +3,8 @@ from typing import Generic, Self, SupportsIndex, TypeVar, final
 
 from typing_extensions import disjoint_base
 
+from ._link import Link
+
 _Head = TypeVar("_Head", bound=RequestHead | ResponseHead)
 
 @final
@@ -49,6 +51,7 @@ def scan(data: bytes | bytearray | memoryview, max_body: SupportsIndex = 1048576
 
 @disjoint_base
 class Reader(Generic[_Head]):
+    link: Link | None
     def __new__(
         cls,
         *,

@@ -339,7 +339,8 @@ cdef class Reader:
 
     Iteration yields a head, its body's bytes in pieces, an `End`, and so on; it stops where more bytes are needed, or
     raises the `TunnelError` that stands in the way, at every further use. What was fed is borrowed until the iteration
-    has come to its end; after that, at most one incomplete head is held.
+    has come to its end; after that, at most one incomplete head is held. Where `link` is set, a body's bytes are no
+    events: they go to that link at once, as they lie.
     """
 
     def __cinit__(self, *, max_line: int = 8192, max_fields: int = 64, max_head: int = 16384, max_body: int = 1 << 20,
@@ -430,6 +431,11 @@ cdef class Reader:
         if self.left:
             p = <const uint8_t *> self.source.buf + (self.source.len - self.left)
         used = tunnel_step(&self.reader, p, self.left, &event)
+        while used >= 0 and event.type == EVENT_DATA and self.link is not None:
+            self.left -= used
+            p += used
+            self.link.arrived(event.data, event.size)
+            used = tunnel_step(&self.reader, p, self.left, &event)
         if used >= 0:
             self.left -= used
             if event.type == EVENT_NONE and self.ended:

@@ -29,6 +29,7 @@ __all__ = [
     "Unauthorized",
     "Unknown",
     "UnsupportedVersion",
+    "WayError",
 ]
 
 
@@ -153,6 +154,20 @@ class Unauthorized(RemoteError):
     def __init__(self, text: str, code: str = "unauthorized") -> None:
         super().__init__(text)
         self.code = code
+
+
+class WayError(RemoteError):
+    """No gateway at the end of this way, but something else, or nothing. `outcome` is its name, such as `PORTAL`."""
+
+    code = "timeout"
+
+    def __init__(self, outcome: str, text: str) -> None:
+        super().__init__(outcome, text)
+        self.outcome = outcome
+        self.text = text
+
+    def __str__(self) -> str:
+        return f"{self.outcome}: {self.text}"
 
 
 class LinkClosed(RemoteError):

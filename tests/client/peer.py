@@ -181,8 +181,9 @@ def device(address: str, **more: Any) -> Client:
 async def kill(im: Client) -> None:
     """As if the process died now: nothing more is said, written or told. The client must not be used any more."""
     im._runner.cancel()
-    if im._link is not None:
-        im._link.abort()
+    for link in (im._connection.up, im._connection.down):
+        if link is not None:
+            link.abort()
     await asyncio.wait([im._runner])
     book = im._sending._book
     if book is not None and not book._closed:

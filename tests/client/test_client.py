@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from imcore._codec import ACK, ERROR, GOAWAY, HELLO, MSG, PING, PONG
-from imcore.client import Client, State, connection, heartbeat
+from imcore.client import Client, State, heartbeat, opening
 from imcore.errors import LinkClosed, LocalError, Unknown
 from imcore.messages import Error, GoAway, Hello, Resume, pack, unpack
 from tests.client.peer import NOWHERE, Conversation, accept, device, first, idle, peer, pong, run, until, with_client
@@ -129,7 +129,7 @@ class TestEndings:
         async def broken(*_: object) -> None:
             raise ZeroDivisionError("a bug")
 
-        monkeypatch.setattr(connection, "dial", broken)
+        monkeypatch.setattr(opening, "dial", broken)
 
         async def work() -> None:
             async with device(NOWHERE) as im:
@@ -230,7 +230,7 @@ class TestStayingConnected:
         assert "the other side closed the connection" in states[1][1]
 
     def test_silence_after_hello_is_given_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(connection, "DIAL_S", 0.3)
+        monkeypatch.setattr(opening, "DIAL_S", 0.3)
 
         async def silent(link: Conversation) -> None:
             await link.rest()

@@ -33,7 +33,10 @@ class NoGap:
 class World:
     """A client, a gateway, and every link that there was between them: an old one's bytes may still be on their way."""
 
-    def __init__(self, count: int, links: int, refusals: int, *, hold: bool = True, withdraws: bool = False) -> None:
+    def __init__(
+        self, count: int, links: int, refusals: int, *, hold: bool = True, withdraws: bool = False, early: bool = False
+    ) -> None:
+        self.early = early
         self.gateway = GatewayModel(self.judge, hold=hold)
         self.outcomes: dict[bytes, Refusal | None] = {}
         self.outbox = Outbox(self.settle, rng=cast(random.Random, NoGap()))
@@ -88,6 +91,8 @@ class World:
             self.outbox.withdraw(entry)
         elif move == "cut":
             self.outbox.end()
+            if self.early:
+                self.outbox.open()
             self.down[-1] = ()
             self.up.append(("HELLO",))
             self.down.append(())
@@ -110,10 +115,19 @@ class World:
         box = self.outbox
         numbered = tuple((e.number, e.sent, e.refusal is None, e.told) for e in box._numbered.values())
         again = tuple(e.number for e in box._again)
-        client = (numbered, again, tuple(box._flying), box._refused, box._window, box._highest, len(box._waiting))
+        client: tuple[Any, ...] = (
+            numbered,
+            again,
+            tuple(box._flying),
+            box._refused,
+            box._window,
+            box._highest,
+            len(box._waiting),
+        )
         outcomes = tuple(sorted((k, v is None) for k, v in self.outcomes.items()))
         held = tuple(sorted(self.gateway.held.items()))
         gateway = (self.gateway.accepted, tuple(self.gateway.log), held)
+        client += (box._opened, box._known, box._linked)
         return client, outcomes, gateway, tuple(self.up), tuple(self.down), self.refusals, len(self.withdrawn)
 
     def check(self) -> None:
@@ -123,9 +137,9 @@ class World:
             assert (body in log) == (refusal is None), "an untruth"
 
 
-def explore(count: int, links: int, refusals: int, *, hold: bool = True, withdraws: bool = False) -> int:
+def explore(count: int, links: int, refusals: int, **how: bool) -> int:
     """Every interleaving; returns how many states there are. Raises AssertionError with the way to what is wrong."""
-    start = World(count, links, refusals, hold=hold, withdraws=withdraws)
+    start = World(count, links, refusals, **how)
     seen = {start.key()}
     todo: list[tuple[World, tuple[str, ...]]] = [(start, ())]
     while todo:
@@ -158,6 +172,14 @@ class TestEveryInterleaving:
         self, count: int, links: int, refusals: int
     ) -> None:
         assert explore(count, links, refusals, withdraws=True) > 300
+
+    @pytest.mark.parametrize(
+        ("count", "links", "refusals", "withdraws"), [(3, 2, 1, False), (2, 3, 1, False), (2, 2, 1, True)]
+    )
+    def test_nor_when_messages_follow_hello_at_once(
+        self, count: int, links: int, refusals: int, withdraws: bool
+    ) -> None:
+        assert explore(count, links, refusals, early=True, withdraws=withdraws) > 300
 
     def test_without_the_hold_the_fault_is_found(self) -> None:
         with pytest.raises(AssertionError, match=r"an untruth|out of order"):

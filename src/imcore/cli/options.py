@@ -51,7 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser, device: str, *, remembers: bo
         "--point",
         action="append",
         metavar="HOST:PORT",
-        help="where the gateway is; tls://HOST:PORT for TLS; repeatable, tried in order "
+        help="where the gateway is; tls://HOST:PORT for TLS, http:// and https:// through the HTTP tunnel; "
+        "repeatable, tried in order "
         f"(the variable IMCORE_POINT, or {' and '.join(POINTS)})",
     )
     parser.add_argument(

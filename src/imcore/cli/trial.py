@@ -144,18 +144,19 @@ class Trial:
 
     def _user(self, number: int, trust: ssl.SSLContext) -> User:
         name, to = f"user-{number}", f"user-{(number + 1) % self._count}"
-        if number % 2:
-            return User(name, to, f"tls://{self._tls.point}", trust, self.account, self._moved.set)
-        return User(name, to, self._raw.point, None, self.account, self._moved.set)
+        points = (self._raw.point, f"tls://{self._tls.point}", f"http://{self._raw.point}")
+        return User(name, to, points[number % len(points)], trust, self.account, self._moved.set)
 
     async def _story(self, settings: config.Config) -> None:
         """Four stretches of sending, and what breaks between them."""
-        self._tell(f"{self._count} users connected, half of them over TLS; sending")
+        self._tell(
+            f"{self._count} users connected: each third one over TLS, each third one through the HTTP tunnel; sending"
+        )
         await self._stretch(self._users)
 
         start = time.monotonic()
         cut = self._raw.cut() + self._tls.cut()
-        await self._mended(f"{cut} links cut", start, self._users)
+        await self._mended(f"{cut} connections cut", start, self._users)
         await self._stretch(self._users)
 
         start = time.monotonic()

@@ -1,6 +1,6 @@
 """The client: the public object, which puts outbox, downlink and rooms on one link after another.
 
-It owns one task, which opens links and waits between tries; everything else happens in the turns of the link. It never
+It owns one task, which opens links and waits between tries; everything else happens in the turns of the links. It never
 looks into a message.
 """
 
@@ -20,8 +20,11 @@ from .._hub import Hub
 from ..errors import ConfigError, EncodeError, ImcoreError, LinkClosed, LocalError, OutboxFull, Refused, Unknown
 from ..messages import GoAway, Hello, Refusal, Role, Welcome
 from ..points import parse_points
-from .connection import Connection, State, Token
+from ..ways.dial import connect
+from ..ways.learned import Forgetful, Memory
+from .connection import Channels, Connection, State, Token
 from .downlink import Downlink, Message
+from .exchange import ExchangeLink
 from .hub import shared_hub
 from .link import ClientLink
 from .rooms import Rooms
@@ -47,10 +50,12 @@ FAREWELL_S = 3.0
 class Client:
     """A device: `async with Client(points=["im.example.com:8080"], token="…", device="phone") as im`.
 
-    points: ways in, as `host`, `host:port`, `tcp://…` or `tls://…`, tried in turn. token: who the user is. device: a
-    name of at most 64 characters; one process at a time uses it. tls: for `tls://` points, None = the system's
-    authorities. fresh: where a device begins that the server does not know. receive: False = a device that only sends:
-    the server keeps no place for it.
+    points: ways in, as `host`, `host:port`, `tcp://…`, `tls://…`, or through the HTTP tunnel `http://…` and `https://…`,
+    tried in turn. token: who the user is. device: a name of at most 64 characters; one process at a time uses it. tls:
+    for `tls://` and `https://`, None = the system's authorities. fresh: where a device begins that the server does not
+    know. receive: False = a device that only sends: the server keeps no place for it. channels: "split" = a link down,
+    and one up when there is something to send; "single" = one for both, where the way allows it. memory: where it is
+    kept what was learned of the ways through the tunnel; None = as long as this client lives.
 
     state: a file in which the device remembers across processes where it stopped (without it, the server's memory of
     what was acknowledged decides). outbox: a file that keeps what is not confirmed: a message is in it before it is
@@ -82,21 +87,37 @@ class Client:
         on_left: Callable[[str, Refused], object] | None = None,
         tls: ssl.SSLContext | None = None,
         fresh: Literal["oldest", "head"] = "oldest",
+        channels: Channels = "single",
+        memory: Memory | None = None,
     ) -> None:
         self._device = device
         self._fresh = fresh
-        self._connection = Connection(self, parse_points(points), token, tls, self._hello, self._say)
+        self._connection = Connection(
+            self,
+            parse_points(points),
+            token,
+            tls,
+            self._hello,
+            self._say,
+            channels=channels,
+            receive=receive,
+            joining=lambda: self._rooms.joining,
+            through=connect,
+            memory=memory or Forgetful(),
+        )
         self._state_path = state
         self._state_file: StateFile | None = None
         self._on_state = on_state
-        self._sending = Sending(outbox, device, outbox_count, outbox_size, lambda: self.state_text, on_settled)
+        need = self._connection.need
+        self._sending = Sending(outbox, device, outbox_count, outbox_size, lambda: self.state_text, need, on_settled)
         self._downlink = Downlink()
         self._receive = receive
-        self._rooms = Rooms(self._sending.number, on_left)
+        self._rooms = Rooms(self._sending.number, self._connection.anew, need, on_left)
+        self._newest = 0  # in the inbox, as an answer to what went up says
         self._failure: ImcoreError | None = None  # why the client has ended by itself
-        self._entered = self._closed = self._iterating = False
+        self._entered = self._closed = self._ended = self._iterating = False
         self._arrival: asyncio.Future[None] | None = None
-        self._up = asyncio.Event()  # there is a link, or there never will be
+        self._opened: asyncio.Future[None] | None = None
         self._ack_handle: asyncio.Handle | None = None
         self._ack_soon = False
         self.state = State.CLOSED
@@ -139,8 +160,7 @@ class Client:
                 self._closed = True
                 self._runner.cancel()
                 self._finish(None)
-                if self._link is not None:
-                    self._link.close()
+                self._connection.close()
                 try:
                     await asyncio.wait([self._runner])
                 finally:
@@ -202,6 +222,7 @@ class Client:
         if self._iterating:
             raise LocalError("expected one loop over a client at a time")
         self._downlink.take()
+        self._connection.ready(not self._downlink.waiting)
         self._remember()
         self._acknowledge_soon()
         self._iterating = True
@@ -218,7 +239,7 @@ class Client:
                 await self._arrival
         finally:
             self._iterating = False
-        link = self._link
+        link = self._connection.down
         if link is not None and link.paused and self._downlink.drained:
             link.resume()
         return message
@@ -233,7 +254,20 @@ class Client:
         """Messages that were given to `send` and have no answer."""
         return len(self._sending)
 
-    # What a link tells (`Owner`).
+    @property
+    def up_state(self) -> State:
+        """Where what goes up stands; where one link does both, the same as `state`."""
+        return self._connection.up_state
+
+    # What a link tells (`OpeningOwner`).
+
+    def opening(self, link: ClientLink) -> None:
+        self._connection.opening(link)
+        if link.role == "up" and self._connection.split:
+            self._sending.carry(link)
+            self._rooms.carry(link)
+        elif link.role == "down" and isinstance(link, ExchangeLink):
+            self._rooms.begin(link)
 
     def welcomed(self, link: ClientLink, welcome: Welcome) -> None:
         try:
@@ -244,47 +278,69 @@ class Client:
             self._finish(error)
             link.die("bad_hello", str(error), None)
             return
-        self._connection.switch(link)
-        self._sending.begin(link, welcome)
-        if self._receive:
-            self._downlink.begin(welcome, link.asked)
+        self._connection.welcomed(link)
         self.welcome = welcome
-        self._rooms.begin(link)
+        if link.role == "down":
+            self._sending.learn(welcome)
+        else:
+            self._sending.begin(link, welcome)
+        if link.role != "up":
+            self._newest = 0
+            self._downlink.begin(welcome, link.asked)
+            self._connection.ready(True)
+            if not isinstance(link, ExchangeLink):
+                self._rooms.begin(link)
+        if link.role != "down":
+            self._rooms.carry(link)
         self._sending.pump()
-        self._say(State.OPEN, f"connected as {welcome.user} to {welcome.node}")
-        self._up.set()
+        if link.role != "up" or not self._receive:
+            self._connection.long.say(State.OPEN, f"connected as {welcome.user} to {welcome.node}")
+            _wake(self._opened)
 
     def message(self, link: ClientLink, seq: int, route: str, body: bytes, room: str | None) -> None:
-        if link is not self._link:
+        if link is not self._connection.down:
             return
         if not self._downlink.receive(seq, route, body, room):
             link.die("internal", f"message {seq} came, but not the one before it: asking for it anew")
             return
         _wake(self._arrival)
+        self._connection.ready(not self._downlink.waiting)
         if self._downlink.full and not self._closed:
             link.pause()
         if self._downlink.due:  # what came again, but was taken already
             self._acknowledge_soon()
 
     def answer(self, link: ClientLink, number: int, refusal: Refusal | None) -> None:
-        if link is self._link and not self._rooms.answer(number, refusal):
+        if not self._rooms.answer(link, number, refusal) and link is self._sending.link:
             self._sending.answer(number, refusal)
 
+    def waits(self, link: ClientLink) -> bool:
+        return (link is self._sending.link and self._sending.waits) or self._rooms.waits(link)
+
+    def head(self, link: ClientLink, head: int) -> None:
+        self._newest = max(self._newest, head)
+        if self._receive and self._lags:
+            self._connection.check()
+
+    def lags(self, link: ClientLink) -> bool:
+        return not link.paused and self._lags
+
     def lacks(self, link: ClientLink, head: int) -> int | None:
-        if link is self._link and self._receive and not link.paused and self._downlink.behind(head):
+        if link is self._connection.down and not link.paused and self._downlink.behind(head):
             return self._downlink.received
         return None
 
     def going(self, link: ClientLink, notice: GoAway) -> None:
-        if link is self._link:
-            self._connection.leave(link, notice)
+        self._connection.leave(link, notice)
 
     def ended(self, link: ClientLink) -> None:
-        if self._connection.lost(link):
-            self._sending.end()
-            self._rooms.end()
-            if self._failure is None:
-                self._up.clear()
+        self._connection.lost(link)
+        self._rooms.end(link)
+        if link is self._sending.link:
+            self._sending.end(broken=not link.served)
+            self._sending.pump()
+            if self._rooms.unsaid:
+                self._connection.need()
 
     async def _run(self) -> None:
         try:
@@ -298,21 +354,24 @@ class Client:
     # Small matters.
 
     @property
-    def _link(self) -> ClientLink | None:
-        return self._connection.link
+    def _lags(self) -> bool:
+        """More is in the inbox than the link has brought that brings it."""
+        return self._newest > self._downlink.received and not self._downlink.waiting
 
-    def _hello(self, token: str, carrier: str) -> Hello:
-        role: Role = "both" if self._receive else "up"
-        resume = self._downlink.resume if self._receive else None
+    def _hello(self, token: str, role: Role, carrier: str) -> Hello:
+        resume = self._downlink.resume if role != "up" else None
         return Hello(token, self._device, role, "imcore-python", resume, fresh=self._fresh, carrier=carrier)
 
     async def _farewell(self) -> None:
         """Returns when the gateway has read what was sent and knows what was taken. If there is no link and it does not
         know, that takes another one: else it would hand out again what the application has seen."""
-        downlink = self._downlink
+        connection, downlink = self._connection, self._downlink
+        up = self._sending.link
+        if up is not None and up is not connection.down:
+            await up.sound()
         while self._failure is None:
-            link = self._link
-            if link is not None:
+            link = connection.down
+            if link is not None and not link.sealed:
                 if link.paused:
                     link.resume()
                 self._acknowledge()
@@ -322,7 +381,9 @@ class Client:
                     if not downlink.owing:
                         return
             elif self._state_file is None and downlink.owing:
-                await self._up.wait()
+                self._opened = self._loop.create_future()
+                connection.anew(last=True)
+                await self._opened
             else:
                 return
 
@@ -352,22 +413,20 @@ class Client:
             raise Unknown(0, f"{what}: {seconds:g} s are up, and no answer came ({self.state_text})") from None
 
     async def _publish(self, room: str, body: bytes, confirm: bool) -> None:
-        while (link := self._link) is None:
-            await self._up.wait()
-            self._check(room, body)
-        if link.queued > PUBLISH_MOST:
-            raise OutboxFull(f"{link.queued} bytes wait for the link: publish less, or wait")
-        answered = self._rooms.publish(link, room, body, confirm)
-        if answered is not None:
-            await answered
-        else:
+        link = self._sending.link
+        waiting = self._rooms.waiting + (link.queued if link is not None else 0)
+        if waiting > PUBLISH_MOST:
+            raise OutboxFull(f"{waiting} bytes wait for the link: publish less, or wait")
+        await self._rooms.publish(link, room, body, confirm)
+        if not confirm:
             await asyncio.sleep(0)  # the turn that sends it
 
     def _acknowledge_soon(self) -> None:
         """At the end of this turn if the application has nothing else to do, or has taken a lot; else a little
         later."""
         downlink = self._downlink
-        if self._link is None or not downlink.due:
+        link = self._connection.down
+        if link is None or link.sealed or not downlink.due:
             return
         soon = downlink.empty or downlink.unacknowledged >= ACK_COUNT
         if self._ack_handle is not None:
@@ -384,9 +443,9 @@ class Client:
         if self._ack_handle is not None:
             self._ack_handle.cancel()
             self._ack_handle = None
-        due = self._downlink.due
-        if self._link is not None and due:
-            self._link.send(ACK, due)
+        due, link = self._downlink.due, self._connection.down
+        if link is not None and not link.sealed and due:
+            link.send(ACK, due)
             self._downlink.acknowledged(due)
 
     def _remember(self) -> None:
@@ -407,11 +466,14 @@ class Client:
         self._sending.finish(why)
         self._rooms.close(why or LocalError("the client was closed"))
         _wake(self._arrival)
-        self._up.set()
+        _wake(self._opened)
         if self._ack_handle is not None:
             self._ack_handle.cancel()
 
     def _say(self, state: State, text: str) -> None:
+        if self._ended:
+            return
+        self._ended = state is State.CLOSED  # that is the last word
         self.state, self.state_text = state, text
         _log.debug("%s: %s", state.value, text)
         if self._on_state is not None:

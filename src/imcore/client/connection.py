@@ -1,175 +1,197 @@
-"""One link after another: opens them, waits between tries, leaves when asked to, and knows when to stop coming back."""
+"""What connects a device: one channel both ways, or one for each (wire: "The HTTP tunnel", `role`).
+
+The long channel brings messages down, and where one link does both, up too. The short one is there where up and down
+are apart: its link is opened when something is to be sent, and kept for as long as the gateway likes. In the tunnel
+they always are.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import random
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
-from enum import Enum
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 from .._hub import Hub
-from ..errors import LinkClosed
-from ..messages import GoAway, Hello
+from ..messages import GoAway, Hello, Role
 from ..points import Point
-from ..ways.dial import dial, in_turn
-from .backoff import Backoff
-from .link import ClientLink, Owner
+from ..ways.dial import Connect, in_turn
+from ..ways.learned import Memory
+from .channel import Channel, State
+from .exchange import ExchangeLink
+from .link import ClientLink
+from .opening import Opening, OpeningOwner, Token, Want
 
-__all__ = ["Connection", "State", "Token"]
+__all__ = ["Channels", "Connection", "State", "Token"]
 
-Token = str | Callable[[], str | Awaitable[str]]
-"""A token, or what gets one: asked for each new link, so that an expired one is renewed."""
-
-DIAL_S = 10.0
-"""How long a connection may take, and then WELCOME, seconds."""
-WAIT_MOST = 3600.0
-"""The most that the other side can make us wait, seconds."""
-
-_ADVICE = {
-    "unauthorized": "check the token",
-    "expired": "get a new token; a callable as `token` renews it by itself",
-    "superseded": "if another process uses this device's name, give each one a name of its own",
-    "kicked": "the server does not want this device any more",
-    "version": "update this client",
-    "bad_hello": "check token and device; if they are right, this client and the gateway do not fit each other",
-}
-"""Codes that end a client if `retry_ms` is null, and what to do about them."""
-
-
-class State(Enum):
-    """Where a client stands."""
-
-    CONNECTING = "connecting"
-    OPEN = "open"
-    WAITING = "waiting"
-    CLOSED = "closed"
+Channels = Literal["single", "split"]
 
 
 class Connection:
-    """owner: told what the links bring. hello: makes the HELLO for a token and a carrier. say: told each new state."""
+    """owner: told what the links bring. hello: makes the HELLO for a token, a role and a carrier. say: told each new
+    state. channels: "split" has up and down apart on any way. receive: False = messages only go up. joining: whether a
+    room is waited for. through, memory: see `Opening`."""
 
     def __init__(
         self,
-        owner: Owner,
+        owner: OpeningOwner,
         points: Sequence[Point],
         token: Token,
         tls: ssl.SSLContext | None,
-        hello: Callable[[str, str], Hello],
+        hello: Callable[[str, Role, str], Hello],
         say: Callable[[State, str], None],
+        *,
+        channels: Channels,
+        receive: bool,
+        joining: Callable[[], bool],
+        through: Connect,
+        memory: Memory,
     ) -> None:
-        self.link: ClientLink | None = None
-        """The link that is welcomed. While it drains, the one that will follow it is opened."""
-        self._owner = owner
         self._points = points
-        self._good: Point | None = None
-        self._token = token
-        self._tls = tls
-        self._hello = hello
-        self._say = say
-        self._leave_at = 0.0  # the time that a GOAWAY gave us for coming back
-        self._moving = False  # the used link drains while the next one is opened
-        self._renewals = 0  # tokens that were refused since the last WELCOME
+        self._channels = channels
+        self._receive = receive
+        self._joining = joining
+        self._opening = Opening(owner, token, tls, hello, through, memory)
+        self.split = channels == "split" or all(point.tunnels for point in points)
+        """Up and down are apart, now."""
+        renews = not isinstance(token, str)
+        self.long = Channel(self._all, self._open_long, self._wanted, renews, say)
+        self.short = Channel(self._apart, self._open_short, self._sent_for, renews, lambda state, text: None)
+        self._need = asyncio.Event()
+        self._ready = asyncio.Event()
+        self._ready.set()
+        self._last = False
+        self._asked: ClientLink | None = None  # the newest link for what comes down, welcomed or not
+        self._began = False  # there was a link
+
+    @property
+    def up(self) -> ClientLink | None:
+        """The welcomed link that messages go up on."""
+        return self.short.link if self.split and self._receive else self.long.link
+
+    @property
+    def down(self) -> ClientLink | None:
+        """The welcomed link that messages come down on."""
+        return self.long.link if self._receive else None
+
+    @property
+    def up_state(self) -> State:
+        """Where what goes up stands."""
+        if not self.split:
+            return self.long.state
+        channel = self.short if self._receive else self.long
+        if channel.link is None and channel.state is State.OPEN:
+            return State.IDLE
+        return channel.state
 
     async def run(self, hub: Hub) -> None:
         """Stay connected. Raises `LinkClosed`, with advice, when there is no use in coming back."""
-        backoff = Backoff()
-        now = asyncio.get_running_loop().time
-        while True:
+        self._hub = hub
+        try:
+            if not self._receive or (self._channels == "single" and not any(point.tunnels for point in self._points)):
+                await self.long.run()
+                return
             try:
-                link = await self._open(hub)
-            except LinkClosed as error:
-                failure = error
-            else:
-                began = now()
-                await link.over
-                backoff.lived(now() - began)
-                if link is self.link:  # it was time to leave
-                    self._moving = True
-                    continue
-                failure = link.reason
-            if self._final(failure):
-                raise LinkClosed(failure.code, f"{failure.text}: {_ADVICE[failure.code]}", None)
-            least = max((failure.retry_ms or 0) / 1000, self._leave_at - now())
-            wait = backoff.next(min(max(least, 0.0), WAIT_MOST))
-            if self.link is None:
-                self._say(State.WAITING, f"trying again in {wait:.1f} s: {failure}")
-            await asyncio.sleep(wait)
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self.long.run())
+                    group.create_task(self.short.run())
+            except BaseExceptionGroup as failed:
+                raise failed.exceptions[0] from None
+        finally:
+            self._opening.close()
 
-    def switch(self, link: ClientLink) -> None:
+    def need(self) -> None:
+        """Something is to be sent, and there is no link."""
+        self._need.set()
+
+    def ready(self, on: bool) -> None:
+        """More may come down, or not yet."""
+        if on:
+            self._ready.set()
+        else:
+            self._ready.clear()
+
+    def anew(self, *, last: bool = False) -> None:
+        """What is wanted of the gateway can only be said on another link: open it now. last: only to say what was
+        taken."""
+        self._last = self._last or last
+        self._ready.set()
+        if isinstance(self._asked, ExchangeLink):
+            self._asked.give_way()
+
+    def check(self) -> None:
+        """Another link says that there is more to come down than has come."""
+        if self._asked is not None:
+            self._asked.check()
+
+    def opening(self, link: ClientLink) -> None:
+        """A new link has said HELLO."""
+        if link.role != "up":
+            self._asked = link
+
+    def welcomed(self, link: ClientLink) -> None:
         """The link is welcomed: it takes the place of the one before."""
-        old, self.link = self.link, link
-        self._moving = False
-        self._renewals = 0
-        if old is not None:
-            old.close()
+        self._began = True
+        if link.role == "up" and self._receive:
+            self.short.switch(link)
+            self.short.say(State.OPEN, "")
+            return
+        self.long.switch(link)
+        if link.role == "both" and (short := self.short.link) is not None:
+            self.short.lost(short)
+            short.close()
 
     def lost(self, link: ClientLink) -> bool:
-        """The link is over; False if it was not the one that is used."""
-        if link is not self.link:
-            return False
-        self.link = None
-        if self._moving:
-            self._say(State.WAITING, "the link that drained is over, and the next one is not open yet")
-        return True
+        """The link is over; False if it was not one that is used."""
+        return self.long.lost(link) or self.short.lost(link)
 
     def leave(self, link: ClientLink, notice: GoAway) -> None:
-        """The gateway asks us to go: the next link is opened at a time of our own, while this one drains."""
-        loop = asyncio.get_running_loop()
-        wait = random.uniform(0, min(notice.spread_ms / 1000, WAIT_MOST))
-        self._leave_at = loop.time() + wait
-        loop.call_later(wait, link.leave)
+        """The gateway asks us to go. What goes up stays until the gateway closes it."""
+        if link is self.long.link:
+            self.long.leave(link, notice)
 
-    async def _open(self, hub: Hub) -> ClientLink:
-        """A new link, welcomed; raises `LinkClosed` if there is no way in now."""
-        failures: list[LinkClosed] = []
-        for point in in_turn(self._points, self._good):
-            if self.link is None:
-                self._say(State.CONNECTING, f"connecting to {point}")
-            try:
-                link = await self._try(hub, point)
-            except OSError as error:
-                failures.append(LinkClosed("timeout", f"{point}: {_reason(error)}", 0))
-            except LinkClosed as error:
-                if error.retry_ms is None and error.code in _ADVICE:
-                    raise
-                failures.append(LinkClosed(error.code, f"{point}: {error}", error.retry_ms))
-            else:
-                self._good = point
-                return link
-        if len(failures) == 1:
-            raise failures[0]
-        text = "; ".join(failure.text for failure in failures)
-        raise LinkClosed("timeout", text, max(failure.retry_ms or 0 for failure in failures))
+    def close(self) -> None:
+        """End both links now."""
+        for link in (self.long.link, self.short.link):
+            if link is not None:
+                link.close()
 
-    async def _try(self, hub: Hub, point: Point) -> ClientLink:
-        token = self._token if isinstance(self._token, str) else self._token()
-        if not isinstance(token, str):
-            token = await token
-        link = ClientLink(hub, self._owner)
-        try:
-            async with asyncio.timeout(DIAL_S):
-                link.wire = await dial(point, link, self._tls)
-            link.hello(self._hello(token, point.scheme), DIAL_S)
-            await link.opened
-        except BaseException:
-            link.abort()
-            raise
-        return link
+    # What the channels ask.
 
-    def _final(self, reason: LinkClosed) -> bool:
-        """There is no use in coming back as we are."""
-        if reason.retry_ms is not None or reason.code not in _ADVICE:
-            return False
-        if reason.code in ("unauthorized", "expired") and not isinstance(self._token, str):
-            self._renewals += 1
-            return self._renewals > 1
-        return True
+    def _all(self) -> list[Point]:
+        return list(in_turn(self._points, self.long.good))
 
+    def _apart(self) -> list[Point]:
+        """Where something can go up beside what comes down."""
+        points = [point for point in self._points if point.tunnels or self._channels == "split"]
+        return list(in_turn(points, self.short.good or self.long.good))
 
-def _reason(error: OSError) -> str:
-    """In words: asyncio's own repeat the address and leave out what the number means."""
-    if isinstance(error, ConnectionError) and error.errno:
-        return os.strerror(error.errno)
-    return str(error) or type(error).__name__
+    async def _open_long(self, point: Point) -> ClientLink:
+        self.split = point.tunnels or self._channels == "split"
+        return await self._opening.open(self._hub, point, self._want)
+
+    def _want(self) -> Want:
+        role: Role = "up" if not self._receive else "down" if self.split else "both"
+        quick = self.long.state is not State.OPEN or self._joining()
+        return Want(role, beats=self._receive or not self.split, quick=quick, last=self._last)
+
+    async def _open_short(self, point: Point) -> ClientLink:
+        return await self._opening.open(self._hub, point, lambda: Want("up", beats=False))
+
+    async def _wanted(self) -> None:
+        """A link down is always wanted; in the tunnel, where nothing else can hold it back, once what came is taken.
+        One that is only for what goes up is wanted when there is something."""
+        if not self.split or not self._began:
+            return
+        if not self._receive:
+            await self._need.wait()
+            self._need.clear()
+        elif self.long.good is not None and self.long.good.tunnels:
+            await self._ready.wait()
+
+    async def _sent_for(self) -> None:
+        while True:
+            await self._need.wait()
+            self._need.clear()
+            if self.split:
+                return

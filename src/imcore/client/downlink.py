@@ -162,6 +162,11 @@ class Downlink:
         return self._taken > self._confirmed
 
     @property
+    def waiting(self) -> bool:
+        """Something that this link has brought is not taken yet."""
+        return self._taken < self._received
+
+    @property
     def empty(self) -> bool:
         """Nothing waits for the application."""
         return not self._inbox

@@ -1,4 +1,8 @@
-"""A link as the client sees it: HELLO and WELCOME, heartbeats, and whose business each frame is."""
+"""A link as the client sees it: HELLO and WELCOME, heartbeats, and whose business each frame is.
+
+One that only carries messages up needs no heartbeat: it is asked whether it lives while an answer is due, and no longer
+used when the gateway has closed it.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +12,14 @@ from typing import Protocol, Self
 from .._codec import ACK, ERROR, FAILED, GOAWAY, HELLO, MSG, PING, PONG, ROOM, WELCOME
 from .._hub import Hub
 from .._link import Link
-from ..errors import FrameError, LinkClosed, RemoteError
-from ..messages import Error, GoAway, Hello, Refusal, Resume, Welcome, pack, unpack
+from ..errors import FrameError, LinkClosed, RemoteError, WayError
+from ..messages import Error, GoAway, Hello, Refusal, Resume, Role, Welcome, pack, unpack
 from ..session import HELLO_LIMIT, Phase, moves
 from .heartbeat import Heartbeat, unsent
 
 __all__ = ["ClientLink", "Owner"]
+
+ROOM_MOST = 1 << 62
 
 _NEW = moves(Phase.CLIENT_NEW)
 _OPEN = moves(Phase.CLIENT_OPEN)
@@ -31,6 +37,15 @@ class Owner(Protocol):
     def answer(self, link: ClientLink, number: int, refusal: Refusal | None) -> None:
         """A request was answered."""
 
+    def waits(self, link: ClientLink) -> bool:
+        """Whether an answer of this link is due."""
+
+    def head(self, link: ClientLink, head: int) -> None:
+        """A link that brings no messages says how far the inbox goes."""
+
+    def lags(self, link: ClientLink) -> bool:
+        """Whether this link has not brought what another one said that the inbox has."""
+
     def lacks(self, link: ClientLink, head: int) -> int | None:
         """The inbox's newest number is `head`: what this link has brought, if that is not all that it should have."""
 
@@ -45,15 +60,22 @@ class ClientLink(Link):
     """One connection to a gateway, for one HELLO."""
 
     __slots__ = (
+        "again",
         "asked",
         "beat",
+        "beats",
+        "hasty",
         "loop",
         "opened",
         "over",
         "owner",
         "paused",
+        "polls",
         "reason",
+        "role",
         "said",
+        "sealed",
+        "served",
         "sounded",
         "unread",
         "wire",
@@ -63,6 +85,19 @@ class ClientLink(Link):
         return super().__new__(cls, hub, _NEW, HELLO_LIMIT)
 
     def __init__(self, hub: Hub, owner: Owner) -> None:
+        self.role: Role = "both"
+        self.beats = True
+        """It shows signs of life by itself."""
+        self.sealed = False
+        """Nothing more can be said on it."""
+        self.polls = False
+        """Its answer comes when there is something to say, whole."""
+        self.hasty = False
+        """It brought nothing: the next one is not opened sooner than in a while."""
+        self.served = False
+        """It ended as foreseen: nothing is wrong."""
+        self.again = False
+        """It ended in a way that says nothing about the next one: that need not wait."""
         self.owner = owner
         self.loop = asyncio.get_running_loop()
         self.opened: asyncio.Future[Welcome] = self.loop.create_future()
@@ -82,10 +117,26 @@ class ClientLink(Link):
 
     def hello(self, hello: Hello, patience: float) -> None:
         """Say who we are; the answer has `patience` seconds."""
+        self.role = hello.role
         self.asked = hello.resume
         self.said = self.loop.time()
         self.send(HELLO, body=pack(hello))
         self.expect(patience)
+
+    @property
+    def room(self) -> int:
+        """Bytes of messages that may be said on it now."""
+        return ROOM_MOST
+
+    def due(self) -> None:
+        """An answer is due: from here on a silence means something."""
+        if not self.beats and self.beat is not None and not self.beat.waiting:
+            self.expect(self.beat.patience, renew=True)
+
+    def check(self) -> None:
+        """Ask now whether it lives, and what it has not brought."""
+        if self.beat is not None and not self.beat.waiting:
+            self._ping(self.beat)
 
     def die(self, code: str, text: str, retry_ms: int | None = 0) -> None:
         """Leave it without a word: it can't be trusted, or brings nothing any more."""
@@ -143,6 +194,8 @@ class ClientLink(Link):
         beat = self.beat
         if beat is None:
             self.die("timeout", "no WELCOME came in time: no gateway, or something on the way holds it back")
+        elif not self.beats and not self.owner.waits(self):
+            pass  # it may be silent as long as it likes
         elif not beat.waiting:
             self._ping(beat)
         elif self.paused:
@@ -157,8 +210,11 @@ class ClientLink(Link):
                 self.die("timeout", f"no answer to a ping within {beat.patience:.1f} s")
 
     def on_end(self, error: Exception | None) -> None:
-        if error is not None:
+        if isinstance(error, WayError):
+            self.reason = LinkClosed(error.code, str(error), 0)
+        elif error is not None:
             self.reason = LinkClosed("internal", f"the connection broke: {error}", 0)
+        self._judge(error)
         self.leave()
         if self.sounded is not None and not self.sounded.done():
             self.sounded.set_result(False)
@@ -169,19 +225,30 @@ class ClientLink(Link):
 
     # What frames mean.
 
+    def _judge(self, error: Exception | None) -> None:
+        """What this end says about the next link."""
+        if not self.beats and self.beat is not None and self.reason.retry_ms == 0:
+            self.again = True  # the gateway may close what is idle at any time, also now
+            self.served = not self.owner.waits(self)
+
     def _welcomed(self, welcome: Welcome) -> None:
         self.expect_moves(_OPEN, welcome.max_frame)
         self.owner.welcomed(self, welcome)
         self.beat = Heartbeat(*welcome.heartbeat, self.loop.time() - self.said)
         if not self.opened.done():
             self.opened.set_result(welcome)
-        self._ping(self.beat)
+        if self.beats:
+            self._ping(self.beat)
+        else:
+            self.due()
 
     def _answered(self, flags: int, id: int, body: bytes) -> None:
         if flags & FAILED:
             self.owner.answer(self, id, unpack(body, Refusal))
         else:
             self.owner.answer(self, id, None)
+            if len(body) == 8:
+                self.owner.head(self, int.from_bytes(body))
 
     def _alive(self, token: int, body: bytes) -> None:
         beat = self.beat
@@ -189,6 +256,9 @@ class ClientLink(Link):
             return
         if self.sounded is not None and not self.sounded.done():
             self.sounded.set_result(True)
+        if not self.beats:
+            self.due()
+            return
         received = self.owner.lacks(self, int.from_bytes(body)) if len(body) == 8 else None
         if received is None:
             beat.trust()

@@ -1,11 +1,17 @@
 """Rooms, and the requests about them that wait for an answer. A room that was joined is joined again on every new
-link."""
+link.
+
+Rooms are joined where messages come down, and published to where messages go up; that may be one link or two. What
+finds no link waits for the next one.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
+from itertools import count
 
 from .._codec import JOIN, LEAVE, MSG, ROOM
 from ..errors import LocalError, Refused, Unknown
@@ -20,15 +26,34 @@ WAIT_MOST = 3600.0
 _log = logging.getLogger(__name__)
 
 
-class Rooms:
-    """number: gives a request its id, one that no message has. on_left: told of a room that can't be joined again."""
+FIRST_ID = 1 << 63
+"""Of requests on a link that carries no messages: no number of a message comes so far."""
 
-    def __init__(self, number: Callable[[], int], on_left: Callable[[str, Refused], object] | None = None) -> None:
+
+class Rooms:
+    """number: gives a request its id, one that no message has. anew: called when what is wanted can only be asked for
+    on another link. need: when something is to be published, and there is no link. on_left: told of a room that can't
+    be joined again."""
+
+    def __init__(
+        self,
+        number: Callable[[], int | None],
+        anew: Callable[[], None],
+        need: Callable[[], None],
+        on_left: Callable[[str, Refused], object] | None = None,
+    ) -> None:
         self._number = number
+        self._anew = anew
+        self._need = need
         self._on_left = on_left
         self._link: ClientLink | None = None
         self._wanted: dict[str, asyncio.Future[None]] = {}  # done = joined, on this link or one before it
-        self._asked: dict[int, tuple[int, str, asyncio.Future[None] | None]] = {}
+        self._asked: dict[int, tuple[ClientLink, int, str, asyncio.Future[None] | None]] = {}
+        self._here: set[str] = set()  # joined on the link of now
+        self._ids = count(FIRST_ID)
+        self._unsaid: deque[tuple[str, bytes, bool, asyncio.Future[None]]] = deque()
+        self.waiting = 0
+        """Bytes that wait for a link."""
 
     async def join(self, room: str) -> None:
         """Returns when the gateway has confirmed; raises `Refused`."""
@@ -49,55 +74,106 @@ class Rooms:
             self._ask(LEAVE, room, left)
             await left
 
-    def publish(self, link: ClientLink, room: str, body: bytes, confirm: bool) -> asyncio.Future[None] | None:
-        """Put a message for the room on the link; the future ends as the gateway answers, or in `Unknown`."""
-        if not confirm:
-            link.send(MSG, 0, room, body, ROOM)
-            return None
-        answered = asyncio.get_running_loop().create_future()
-        number = self._number()
-        self._asked[number] = (MSG, room, answered)
-        link.send(MSG, number, room, body, ROOM)
-        return answered
+    async def publish(self, link: ClientLink | None, room: str, body: bytes, confirm: bool) -> None:
+        """Put a message for the room on a link; returns when it is there, or with `confirm` when the gateway has
+        answered. Raises `Refused`, `Unknown`."""
+        said = asyncio.get_running_loop().create_future()
+        self._unsaid.append((room, body, confirm, said))
+        self.waiting += len(body)
+        if link is None:
+            self._need()
+        else:
+            self.carry(link)
+        await said
+
+    def carry(self, link: ClientLink) -> None:
+        """Publish on this link what waits for one."""
+        alone = True  # of what would be alone on it nobody asks whether it fits
+        while self._unsaid and not link.sealed:
+            room, body, confirm, said = self._unsaid[0]
+            if link.role == "up" and room in self._wanted and not self._hears(room):
+                break
+            number = self._number() if confirm else 0
+            if number is None or (len(body) > link.room and not alone):
+                break
+            alone = False
+            self._unsaid.popleft()
+            self.waiting -= len(body)
+            if said.done():  # nobody waits for it any more
+                continue
+            link.send(MSG, number, room, body, ROOM)
+            if confirm:
+                self._asked[number] = (link, MSG, room, said)
+                link.due()
+            else:
+                said.set_result(None)
 
     def begin(self, link: ClientLink) -> None:
-        """A new link was welcomed."""
-        self.end()
+        """A new link brings messages: it joins what is wanted."""
+        if self._link is not None:
+            self.end(self._link)
         self._link = link
         for room in self._wanted:
             self._ask_join(room)
 
-    def end(self) -> None:
+    @property
+    def joining(self) -> bool:
+        """A room was asked for, and is not joined yet."""
+        return any(not joined.done() for joined in self._wanted.values())
+
+    @property
+    def unsaid(self) -> bool:
+        """Something waits for a link to be published on."""
+        return bool(self._unsaid)
+
+    def waits(self, link: ClientLink) -> bool:
+        """An answer of this link is due."""
+        return any(asked[0] is link for asked in self._asked.values())
+
+    def end(self, link: ClientLink) -> None:
         """The link is over."""
-        self._link = None
-        asked, self._asked = self._asked, {}
-        for number, (type, room, answered) in asked.items():
+        if link is self._link:
+            self._link = None
+            self._here.clear()
+        for number in [number for number, asked in self._asked.items() if asked[0] is link]:
+            _, type, room, answered = self._asked.pop(number)
             if answered is None or answered.done():
                 continue
             if type == MSG:
                 text = f"the link broke before the answer: room {room!r} may have it, or not"
                 answered.set_exception(Unknown(number, text))
+                answered.exception()
             elif type == LEAVE:
                 answered.set_result(None)
 
     def close(self, why: Exception) -> None:
         """No link will come."""
-        self.end()
+        for link in {asked[0] for asked in self._asked.values()}:
+            self.end(link)
+        for _, _, _, said in self._unsaid:
+            if not said.done():
+                said.set_exception(why)
+                said.exception()
         for joined in self._wanted.values():
             if not joined.done():
                 joined.set_exception(why)
                 joined.exception()  # perhaps nobody waits any more
         self._wanted.clear()
 
-    def answer(self, number: int, refusal: Refusal | None) -> bool:
+    def answer(self, link: ClientLink, number: int, refusal: Refusal | None) -> bool:
         """The link brought an answer; False if it is not to one of these requests."""
-        asked = self._asked.pop(number, None)
-        if asked is None:
+        asked = self._asked.get(number)
+        if asked is None or asked[0] is not link:
             return False
-        type, room, answered = asked
+        del self._asked[number]
+        _, type, room, answered = asked
         if refusal is None:
             if answered is not None and not answered.done():
                 answered.set_result(None)
+            if type == JOIN:
+                self._here.add(room)
+                if self._unsaid:
+                    self._need()
         elif type == JOIN and refusal.retry_ms is not None:
             wait = min(max(refusal.retry_ms / 1000, 0.1), WAIT_MOST)
             asyncio.get_running_loop().call_later(wait, self._join_again, room, answered)
@@ -111,6 +187,10 @@ class Rooms:
                 answered.set_exception(error)
                 answered.exception()
         return True
+
+    def _hears(self, room: str) -> bool:
+        """The gateway knows now that this device is in: else it lets nothing through that goes up beside."""
+        return self._link is not None and (room in self._here or self._link.polls)
 
     def _tell_left(self, room: str, error: Refused) -> None:
         _log.warning("room %r could not be joined again: %s", room, error)
@@ -129,7 +209,12 @@ class Rooms:
             self._ask(JOIN, room, self._wanted[room])
 
     def _ask(self, type: int, room: str, answered: asyncio.Future[None]) -> None:
-        assert self._link is not None
-        number = self._number()
-        self._asked[number] = (type, room, answered)
-        self._link.send(type, number, room)
+        link = self._link
+        assert link is not None
+        number = self._number() if link.role == "both" else next(self._ids)
+        assert number is not None
+        self._asked[number] = (link, type, room, answered)
+        if link.sealed:
+            self._anew()
+        else:
+            link.send(type, number, room)

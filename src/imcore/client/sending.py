@@ -1,4 +1,7 @@
-"""`send`, from the call to its outcome: the outbox, its book, the link that carries it, and who waits for what."""
+"""`send`, from the call to its outcome: the outbox, its book, the link that carries it, and who waits for what.
+
+Where up and down are apart there is a link when there is something to send: `need` is called when one is missing.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from .._codec import MSG
+from .._codec import HEADER_SIZE, MSG
 from ..errors import ImcoreError, OutboxError, Refused, Unknown
 from ..messages import Refusal, Welcome
 from .book import FileBook
@@ -40,7 +43,8 @@ class Settled(msgspec.Struct, frozen=True):
 
 class Sending:
     """outbox: path of the file, None = memory. count, size: what the outbox holds at most. where: one sentence about
-    the connection, for who has waited in vain. on_settled: see `Client`."""
+    the connection, for who has waited in vain. need: called when something could go and there is no link. on_settled:
+    see `Client`."""
 
     def __init__(
         self,
@@ -49,21 +53,24 @@ class Sending:
         count: int,
         size: int,
         where: Callable[[], str],
+        need: Callable[[], None],
         on_settled: Callable[[Settled], object] | None,
     ) -> None:
         self._book = None if outbox is None else FileBook(outbox, device, self._unwritten, self.pump)
         self._outbox = Outbox(self._settle, count=count, size=size, book=self._book)
         self._where = where
         self._on_settled = on_settled
-        self._link: ClientLink | None = None
+        self._need = need
+        self.link: ClientLink | None = None
+        """The link that carries it."""
         self._pumping: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         return len(self._outbox)
 
-    def number(self) -> int:
-        """A number that no message has; only while there is a link."""
-        return self._outbox.number()
+    def number(self) -> int | None:
+        """A number that no message has; None before a WELCOME has told our count."""
+        return self._outbox.number() if self._outbox.known else None
 
     async def open(self) -> None:
         """Open the file, and take over what is in it. Raises `ConfigError`."""
@@ -92,15 +99,34 @@ class Sending:
         if self._book is not None:
             self._book.file.claim(user)
 
-    def begin(self, link: ClientLink, welcome: Welcome) -> None:
-        """A new link was welcomed: from `pump` on it carries what waits. May raise `BadHello`."""
-        self._outbox.begin(welcome.accepted, welcome.max_frame)
-        self._link = link
+    def carry(self, link: ClientLink) -> None:
+        """A new link has said HELLO: what waits may follow at once."""
+        self.link = link
+        self._outbox.open()
+        self.pump()
 
-    def end(self) -> None:
-        """The link is over."""
-        self._link = None
-        self._outbox.end()
+    def learn(self, welcome: Welcome) -> None:
+        """A link that carries nothing up was welcomed. May raise `BadHello`."""
+        self._outbox.learn(welcome.accepted)
+
+    def begin(self, link: ClientLink, welcome: Welcome) -> None:
+        """A link was welcomed: from `pump` on it carries what waits. May raise `BadHello`."""
+        self._outbox.begin(welcome.accepted, welcome.max_frame)
+        self.link = link
+
+    def end(self, *, broken: bool = True) -> None:
+        """The link is over. broken: not as foreseen."""
+        self.link = None
+        self._outbox.end(broken=broken)
+
+    @property
+    def waits(self) -> bool:
+        """An answer is due."""
+        return self._outbox.flying > 0
+
+    def give_up(self, why: Refusal) -> None:
+        """The link carried one message alone, and will never get it through."""
+        self._outbox.give_up_flying(why)
 
     def answer(self, number: int, refusal: Refusal | None) -> None:
         """The link brought an answer to a message."""
@@ -109,11 +135,15 @@ class Sending:
 
     def pump(self) -> None:
         """Put on the link what may go now."""
-        link, outbox, now = self._link, self._outbox, self._loop.time()
+        link, outbox, now = self.link, self._outbox, self._loop.time()
         if link is None:
-            return
-        while (entry := outbox.next(now)) is not None:
-            link.send(MSG, entry.number, entry.route, entry.body, entry.flags)
+            if len(outbox) and outbox.not_before <= now:
+                self._need()
+        elif not link.sealed:
+            while (entry := outbox.next(now, link.room - HEADER_SIZE)) is not None:
+                link.send(MSG, entry.number, entry.route, entry.body, entry.flags)
+            if outbox.flying:
+                link.due()
         if outbox.not_before > now and len(outbox):
             if self._pumping is not None:
                 self._pumping.cancel()
@@ -121,7 +151,7 @@ class Sending:
 
     def finish(self, why: ImcoreError | None) -> None:
         """Nothing will go any more. why: None = the application closed the client."""
-        self._link = None
+        self.link = None
         for entry in self._outbox.close():
             future = entry.waiter.future if isinstance(entry.waiter, _Late) else entry.waiter
             if future.done():

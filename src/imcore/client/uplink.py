@@ -4,7 +4,8 @@ Sans-I/O: it says which frame goes next and is told what came; it never reads, w
 
 - A message has a place from the start and gets its number, base + place, when it is first put on a link; both only
   rise. Until then it can be dropped for good.
-- A link begins with the lowest number that was not answered. `WELCOME.accepted` answers everything up to it.
+- A link begins with the lowest number that was not answered. `WELCOME.accepted` answers everything up to it. Once the
+  count is known, messages go right behind HELLO: the WELCOME comes before their answers, and corrects what was wrong.
 - After a refusal nothing is sent until every answer that is on its way has come: then the refused number goes first, as
   itself or given up. So no number is on one link twice at a time, and a refusal never causes a storm of repeats.
 - A client that lost its count begins far above `accepted`, at random. Numbers that an earlier life of this device may
@@ -115,6 +116,8 @@ class Outbox:
         self._base = 0
         self._based = False  # and the book has it
         self._highest = -1  # of the numbers that were on a link; -1 = the count is lost
+        self._opened = False  # a link has said HELLO, and was not welcomed yet
+        self._known = False  # a WELCOME told our count, in this life
         self._linked = False
         self._refused = False  # nothing goes until all answers are in
         self._refusals = 0  # since a message was last accepted
@@ -124,6 +127,11 @@ class Outbox:
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._numbered)
+
+    @property
+    def known(self) -> bool:
+        """A WELCOME has told our count."""
+        return self._known
 
     @property
     def flying(self) -> int:
@@ -191,42 +199,73 @@ class Outbox:
         self._based = base == self._base
 
     def number(self) -> int:
-        """A number that no message has or will have; only on a link that has begun."""
+        """A number that no message has or will have; only when the count is known."""
         self._place += 1
         number = self._base + self._place
         self._highest = max(self._highest, number)
         return number
 
+    def open(self) -> None:
+        """A new link says HELLO. What waits may follow at once, if a WELCOME has told our count before."""
+        self.end(broken=False)
+        self._opened = True
+        if self._known:
+            self._carry()
+
+    def learn(self, accepted: int) -> None:
+        """A link that carries no messages was welcomed. May raise `BadHello`."""
+        if not self._known:
+            self._settle_up_to(accepted)
+
     def begin(self, accepted: int, max_frame: int) -> None:
-        """A new link was welcomed. Raises `BadHello` if no numbers are left above `accepted`."""
+        """The link was welcomed. Raises `BadHello` if no numbers are left above `accepted`."""
+        if not self._opened:
+            self.end()
+        self._opened = False
+        self._settle_up_to(accepted)
+        self._max_frame = max_frame
+        if not self._linked:
+            self._carry()
+
+    def end(self, *, broken: bool = True) -> None:
+        """The link is over. broken: False = as foreseen, so that what a refusal said about time still holds."""
+        self._linked = self._refused = self._opened = False
+        self._again.clear()
+        self._flying.clear()
+        self._flying_bytes = 0
+        if broken:
+            self.not_before = 0.0
+
+    def _carry(self) -> None:
+        """The link carries messages from here on, first those that have a number."""
+        self._linked = True
+        self._again.extend(self._numbered.values())
+
+    def _settle_up_to(self, accepted: int) -> None:
+        """The gateway has accepted everything up to there, ours or not."""
         if accepted > LAST - 2 * GAP:
             raise BadHello(
                 f"Welcome: expected accepted below {LAST - 2 * GAP}, so that numbers are left, got {accepted}"
             )
-        self.end()
         foreign = 0 <= self._highest < accepted
         for number in [number for number in self._numbered if number <= accepted]:
-            self._answered(self._numbered[number], UNSURE if foreign else None)
+            entry = self._numbered[number]
+            if self._flying.pop(number, None) is not None:
+                self._flying_bytes -= entry.size
+            elif self._again and self._again[0] is entry:
+                self._again.popleft()
+            self._answered(entry, UNSURE if foreign else None)
         if self._highest < accepted:
             self._highest = accepted
             self._base = accepted + self._rng.randrange(GAP)
             self._based = self._book is None
             if self._book is not None:
                 self._book.rebase(self._base)
-        self._max_frame = max_frame
-        self._linked = True
-        self._again.extend(self._numbered.values())
+        self._known = True
 
-    def end(self) -> None:
-        """The link is over."""
-        self._linked = self._refused = False
-        self._again.clear()
-        self._flying.clear()
-        self._flying_bytes = 0
-        self.not_before = 0.0
-
-    def next(self, now: float) -> Entry | None:
-        """The next message for the link, with `flags`; None = none may go now."""
+    def next(self, now: float, room: int = LAST) -> Entry | None:
+        """The next message for the link, with `flags`; None = none may go now. room: bytes that the link takes; of a
+        message that would be alone on it nobody asks."""
         while self._linked and self._based and not self._refused and now >= self.not_before:
             entry = self._again[0] if self._again else next(iter(self._waiting), None)
             if entry is None or entry.unwritten:
@@ -237,7 +276,9 @@ class Outbox:
                 text = f"expected at most {self._max_frame} bytes of route and body, got {entry.size}"
                 self._give_up(entry, Refusal("too_large", text))
                 continue
-            if self._flying and (len(self._flying) >= self._window or self._flying_bytes + entry.size > WINDOW_BYTES):
+            if self._flying and (
+                len(self._flying) >= self._window or entry.size > min(room, WINDOW_BYTES - self._flying_bytes)
+            ):
                 return None
             if self._again:
                 self._again.popleft()
@@ -280,6 +321,13 @@ class Outbox:
             if self._refusals:
                 self.not_before = max(self.not_before, now + min(0.05 * 2.0**self._refusals, 5.0))
             self._refusals = min(self._refusals + 1, 16)
+
+    def give_up_flying(self, why: Refusal) -> None:
+        """The link carries what it can't get through: the lowest number is given up, if it is alone there."""
+        if len(self._flying) == 1:
+            [entry] = self._flying.values()
+            if entry.refusal is None:
+                self._give_up(entry, why)
 
     def close(self) -> list[Entry]:
         """Nothing is sent any more; returns what has no outcome, in order."""

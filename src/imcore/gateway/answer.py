@@ -55,7 +55,7 @@ class Answer:
 
     def write(self, data: bytes) -> None:
         if self._exchange.streams:
-            self._stream(data)
+            self._stream(data + self._exchange.padding)
         else:
             self._said.append(data)
         self._exchange.settle(data)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .._codec import GOAWAY, HEADER_SIZE, MSG, PING
+from .._codec import GOAWAY, HEADER_SIZE, MSG, PAD, PING, encode
 from ..errors import BadFrame, BadHello
 from ..messages import Hello
 from .link import ServerLink
@@ -28,11 +28,12 @@ class Exchange(ServerLink):
     """From HELLO to the last frame of the answer. Who feeds it says when the request's body is whole; who carries its
     answer asks after each piece whether it is over (`settle`)."""
 
-    __slots__ = ("_pings", "_size", "poll_ms")
+    __slots__ = ("_padding", "_pings", "_size", "poll_ms")
 
     def __init__(self, gateway: Gateway) -> None:
         super().__init__(gateway)
         self.poll_ms = 0  # 0: what comes down is streamed
+        self._padding = b""
         self._pings = 0
         self._size: int | None = None  # bytes of the request's body, once it is whole
 
@@ -40,6 +41,11 @@ class Exchange(ServerLink):
     def streams(self) -> bool:
         """Each piece goes out as it is said; otherwise all of them together, when it is over."""
         return self.role == "down" and self.poll_ms == 0
+
+    @property
+    def padding(self) -> bytes:
+        """What stands behind each piece that is streamed, to push it through a buffer on the way."""
+        return self._padding
 
     def request_ended(self, size: int) -> None:
         """The body is whole, and had so many bytes."""
@@ -74,6 +80,8 @@ class Exchange(ServerLink):
         if hello.role == "both":
             raise BadHello('Hello: expected the role "up" or "down" in the tunnel, got "both"')
         self.poll_ms = hello.poll_ms or 0
+        if hello.pad:
+            self._padding = encode(PAD, body=bytes(hello.pad))
 
     def on_welcome(self) -> None:
         if self.role == "up":

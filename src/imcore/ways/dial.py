@@ -1,6 +1,8 @@
-"""Dialling: a link gets a TCP or TLS connection to an access point. It knows neither HELLO nor whom it has reached.
+"""Dialling: a connection to an access point, and what rides on it. It knows neither HELLO nor whom it has reached.
 
-A host's addresses are tried in the resolver's order, the next one as soon as one fails, each for `ADDRESS_S` at most.
+`connect` is the one function that makes a connection; one that goes through a proxy has the same shape (`Connect`) and
+takes its place. A host's addresses are tried in the resolver's order, the next one as soon as one fails, each for
+`ADDRESS_S` at most.
 """
 
 from __future__ import annotations
@@ -8,17 +10,32 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from .._link import Link
 from ..carrier import TransportCarrier
 from ..points import Point
 
-__all__ = ["ADDRESS_S", "dial", "in_turn"]
+__all__ = ["ADDRESS_S", "Connect", "Stream", "connect", "dial", "in_turn", "ride"]
 
 ADDRESS_S = 3.0
 """How long one address may take to answer, seconds: a silent one must not cost a whole attempt."""
+
+
+class Stream(NamedTuple):
+    """A connection that leads to a point, and what a request on it must say where it leads through an HTTP proxy."""
+
+    sock: socket.socket
+    """Connected and non-blocking; who has it closes it."""
+    prefix: bytes = b""
+    """What stands before a request's path: `http://host:port` for a proxy that forwards requests, else nothing."""
+    fields: bytes = b""
+    """Fields for each request, whole lines: `Proxy-Authorization: …`, or nothing."""
+
+
+Connect = Callable[[Point], Awaitable[Stream]]
+"""Raises OSError that says why there is no connection. TLS to the point comes after it, and is not its business."""
 
 
 def in_turn(points: Sequence[Point], good: Point | None) -> Iterator[Point]:
@@ -28,24 +45,48 @@ def in_turn(points: Sequence[Point], good: Point | None) -> Iterator[Point]:
     yield from points[:start]
 
 
-async def dial(point: Point, link: Link, tls: ssl.SSLContext | None = None) -> int:
-    """Connect, and give the connection to `link`, which had none. Returns its descriptor: to ask the kernel about, not
-    to use.
-
-    tls: for `tls://` points; None = the system's trusted authorities. Raises OSError (TimeoutError and ssl.SSLError
-    among them) that says why the last address failed; then `link` is as before. How long it may take in all is the
-    caller's say.
-    """
+async def connect(point: Point) -> Stream:
+    """Straight there. Raises OSError (TimeoutError among them) that says why the last address failed. How long it may
+    take in all is the caller's say."""
     failure = OSError(f"{point.host!r} has no address")
     for family, kind, protocol, address in await _resolve(point):
         try:
-            sock = await _connect(family, kind, protocol, address)
-            descriptor = sock.fileno()
-            await _hand_over(sock, point, link, tls)
-            return descriptor
+            return Stream(await _connect(family, kind, protocol, address))
         except OSError as error:
             failure = error
     raise failure
+
+
+async def ride(
+    sock: socket.socket, point: Point, protocol: Callable[[], asyncio.BaseProtocol], tls: ssl.SSLContext | None
+) -> asyncio.Transport:
+    """Put a transport on the connection, in TLS where the point says so. Raises OSError (ssl.SSLError among them), and
+    closes it."""
+    secure: dict[str, Any] = {}
+    try:
+        if point.secure:
+            secure = {"ssl": tls or ssl.create_default_context(), "server_hostname": point.host}
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        transport, _ = await asyncio.get_running_loop().create_connection(protocol, sock=sock, **secure)
+    except BaseException:
+        sock.close()
+        raise
+    return transport
+
+
+async def dial(point: Point, link: Link, tls: ssl.SSLContext | None = None, through: Connect = connect) -> int:
+    """Connect, and give the connection to `link`, which had none. Returns its descriptor: to ask the kernel about, not
+    to use.
+
+    tls: for `tls://` points; None = the system's trusted authorities. Raises OSError; then `link` is as before.
+    """
+    sock = (await through(point)).sock
+    descriptor = sock.fileno()
+    if link.hub.native and not point.secure:
+        link.attach(sock)
+    else:
+        await ride(sock, point, lambda: TransportCarrier(link), tls)
+    return descriptor
 
 
 async def _resolve(point: Point) -> list[tuple[int, int, int, Any]]:
@@ -69,18 +110,3 @@ async def _connect(family: int, kind: int, protocol: int, address: Any) -> socke
         sock.close()
         raise
     return sock
-
-
-async def _hand_over(sock: socket.socket, point: Point, link: Link, tls: ssl.SSLContext | None) -> None:
-    if point.scheme == "tcp" and link.hub.native:
-        link.attach(sock)
-        return
-    secure: dict[str, Any] = {}
-    if point.scheme == "tls":
-        secure = {"ssl": tls or ssl.create_default_context(), "server_hostname": point.host}
-    try:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        await asyncio.get_running_loop().create_connection(lambda: TransportCarrier(link), sock=sock, **secure)
-    except BaseException:
-        sock.close()
-        raise

@@ -1,0 +1,220 @@
+"""An exchange of the tunnel as the client's link: it speaks once, hears until the response ends, and sees by the two
+timed pings whether the way streams (wire: "The HTTP tunnel")."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Self
+
+import msgspec
+
+from .._codec import MSG, PING
+from .._hub import Hub
+from ..errors import RemoteError, WayError
+from ..messages import Hello, Welcome
+from ..session import Phase, moves
+from ..ways.outcomes import Outcome, met
+from ..ways.tunnel import Path, Post, Tunnel
+from .heartbeat import Heartbeat, unsent
+from .link import ClientLink, Owner
+
+__all__ = ["ExchangeLink"]
+
+_OPEN = moves(Phase.CLIENT_TUNNEL)
+_HELD = {outcome.name for outcome in (Outcome.CLOSED, Outcome.TRUNCATED, Outcome.PROXY_LOST)}
+
+FIRST_S = 1.0
+"""How long the WELCOME of a stream may take on a way that was not seen to stream, seconds, beside the round trip."""
+SECOND_S = 1.0
+"""And the second ping behind it, which the gateway sends after 0.3 s."""
+ANSWER_S = 10.0
+"""How long a gateway may take to answer, where nothing has to be held back, seconds."""
+STALE_S = 3.0
+"""How long an answer may take on a connection that was used before, as nothing tells whether it lives, seconds."""
+HELD_S = 2.0
+"""A response that failed sooner was not held back for too long, seconds."""
+PATIENCE_RTT = 3
+"""Round trips that are added to each wait."""
+CHECK_S = 0.5
+"""How long what the inbox is known to have may be on its way, seconds, beside the round trips."""
+PAD_BYTES = 4096
+"""What fills a buffer on the way, and stands behind each piece on a way that needs it."""
+SILENT = 1.5
+"""A stream may be silent for so many of the gateway's shortest heartbeats."""
+
+
+class ExchangeLink(ClientLink):
+    """tunnel: the way that it goes. path: which of the two. quick: where answers are held back, one at once is wanted.
+    last: it is wanted at once in any case."""
+
+    __slots__ = ("_began", "_checking", "_heard_at", "_quick", "_streaming", "path", "post", "tunnel")
+
+    def __new__(cls, hub: Hub, owner: Owner, tunnel: Tunnel, path: Path, *, quick: bool, last: bool) -> Self:
+        return super().__new__(cls, hub, owner)
+
+    def __init__(self, hub: Hub, owner: Owner, tunnel: Tunnel, path: Path, *, quick: bool, last: bool) -> None:
+        super().__init__(hub, owner)
+        self.beats = False
+        self.tunnel = tunnel
+        self.path = path
+        self.post: Post | None = None
+        self._quick = quick or last
+        self.polls = path == "down" and (last or tunnel.manner.now.mode == "poll")
+        self.hasty = path == "down" and not self._quick
+        self._checking = False
+        self._streaming = False  # both pings came
+        self._began = self._heard_at = 0.0
+
+    @property
+    def room(self) -> int:
+        return 0 if self.sealed else max(0, self.tunnel.manner.now.body - self.queued)
+
+    def hello(self, hello: Hello, patience: float) -> None:
+        if self.path == "down":
+            poll_ms = 1 if self._quick else round(self.tunnel.manner.now.hold_s * 1000)
+            pad = PAD_BYTES if self.tunnel.manner.now.mode == "padded" else None
+            hello = msgspec.structs.replace(
+                hello, poll_ms=poll_ms if self.polls else 0, pad=None if self.polls else pad
+            )
+        super().hello(hello, patience)
+
+    def ask(self) -> None:
+        """All is said: send it."""
+        self.sealed = True
+        self._began = self._heard_at = self.said = self.loop.time()
+        self.post = self.tunnel.post(self.path, self)
+        self.expect(self._patience(), renew=self.path == "up")
+
+    def _patience(self) -> float:
+        """How long the answer may take to begin, seconds."""
+        assert self.post is not None
+        around = PATIENCE_RTT * self.tunnel.rtt
+        if self.polls:
+            return ANSWER_S + around + (0.0 if self._quick else self.tunnel.manner.now.hold_s)
+        if self.post.reused:
+            return STALE_S + around
+        if self.path == "up":
+            return ANSWER_S + around
+        return (ANSWER_S if self.tunnel.manner.sure else FIRST_S) + around
+
+    def due(self) -> None:
+        """The response is waited for anyway."""
+
+    def check(self) -> None:
+        """Nothing can be asked; when it has not brought by now what there is, it is asked anew."""
+        if self.path == "down" and not self._checking:
+            self._checking = True
+            self.loop.call_later(CHECK_S + PATIENCE_RTT * self.tunnel.rtt, self._checked)
+
+    def give_way(self) -> None:
+        """There is something else to say: that needs another one."""
+        self.served = True
+        self.hasty = False
+        self.die("internal", "there was something else to say")
+
+    async def sound(self) -> bool:
+        await asyncio.wait([self.over])
+        return self.served
+
+    # What the link is told.
+
+    def on_frame(self, type: int, flags: int, id: int, route: str, body: bytes) -> None:
+        self._heard_at = self.loop.time()
+        if type == PING:
+            self._pinged(id, body)
+        else:
+            if type == MSG:
+                self.hasty = False
+            super().on_frame(type, flags, id, route, body)
+
+    def on_foreign(self, first: bytes) -> bool:
+        page = first.lstrip().startswith(b"<")
+        self._impostor(met(Outcome.PORTAL if page else Outcome.REWRITTEN, f"it begins with {first[:16]!r}"))
+        return True
+
+    def on_deadline(self) -> None:
+        manner, post = self.tunnel.manner, self.post
+        silent_s = self.loop.time() - self._heard_at
+        if post is None:
+            self.die("timeout", "it was not sent")
+            return
+        unread = post.unsent + unsent(post.wire)
+        if 0 < unread != self.unread:  # still on its way through a narrow network: that is slow, not dead
+            self.unread = unread
+            self.expect(self._patience(), renew=self.path == "up")
+            return
+        self.again = True
+        if post.reused and not post.heard:
+            manner.idled_too_long(self.tunnel.idle_s(self.path))
+            why = met(Outcome.SILENT, "on a connection that was used before")
+        elif self.path == "up":
+            self.again = False
+            why = met(Outcome.FROZEN, after=post.heard) if post.heard else met(Outcome.SILENT)
+        elif self.polls:
+            manner.held_too_long(silent_s)
+            why = met(Outcome.SILENT, f"to a request that may be held back for {manner.now.hold_s:g} s")
+        elif self._streaming:
+            manner.stalled(silent_s)
+            why = met(Outcome.FROZEN, after=post.heard)
+        else:
+            manner.holds_back()
+            why = met(Outcome.FROZEN, "what was streamed is held back", post.heard)
+        self._impostor(why)
+
+    # What it means.
+
+    def _checked(self) -> None:
+        self._checking = False
+        if self.open and self.owner.lags(self):
+            self.again = True
+            self.die("timeout", "the inbox goes on, but nothing came: asking for it anew")
+
+    def _judge(self, error: Exception | None) -> None:
+        post = self.post
+        if post is not None and post.answered and self.beat is not None and self.reason.retry_ms == 0:
+            self.served = True
+        elif isinstance(error, WayError) and post is not None:
+            self._failed(error.outcome, post)
+
+    def _failed(self, outcome: str, post: Post) -> None:
+        manner, took_s = self.tunnel.manner, self.loop.time() - self._began
+        if outcome == Outcome.TOO_LARGE.name:
+            self.again = manner.too_large(post.sent)
+        elif post.reused and not post.heard:
+            manner.idled_too_long(self.tunnel.idle_s(self.path))
+            self.again = True
+        elif self.path == "down" and self._streaming:
+            manner.stalled(self.loop.time() - self._heard_at)
+            self.again = True
+        elif self.path == "down" and self.beat is not None and not self.polls:
+            manner.broke()
+        elif self.polls and took_s >= HELD_S and outcome in _HELD:
+            manner.held_too_long(took_s)
+            self.again = True
+
+    def _pinged(self, id: int, body: bytes) -> None:
+        if self._streaming or id > 1:
+            if not self._streaming:
+                self._streaming = True
+                self.tunnel.manner.streams()
+            self.expect(max(ANSWER_S, int.from_bytes(body) * SILENT), renew=True)
+
+    def _welcomed(self, welcome: Welcome) -> None:
+        if self.tunnel.seen(welcome.session):
+            self._impostor(met(Outcome.CACHED, f"session {welcome.session!r} was seen before"))
+            return
+        self.expect_moves(_OPEN, welcome.max_frame)
+        self.owner.welcomed(self, welcome)
+        self.beat = Heartbeat(*welcome.heartbeat, self.loop.time() - self.said)
+        if not self.opened.done():
+            self.opened.set_result(welcome)
+        if not self.polls and self.path == "down":
+            self.expect((ANSWER_S if self.tunnel.manner.sure else SECOND_S) + PATIENCE_RTT * self.tunnel.rtt)
+
+    def _impostor(self, why: WayError) -> None:
+        """Leave it, and the connection."""
+        self.die(why.code, str(why))
+
+    def _blame(self, error: RemoteError) -> None:
+        """What came is not what a gateway says: nobody is there to be told."""
+        self._impostor(met(Outcome.REWRITTEN, str(error)))

@@ -1,0 +1,139 @@
+"""Opening a link: one access point, by one way, to a link that is welcomed, or to what stands in the way, by name."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple, Protocol
+
+from .._hub import Hub
+from ..errors import LinkClosed
+from ..messages import Hello, Role
+from ..points import Point
+from ..ways.dial import Connect, dial
+from ..ways.learned import Manner, Memory
+from ..ways.outcomes import met, of_error
+from ..ways.tunnel import Path, Tunnel
+from .exchange import ExchangeLink
+from .link import ClientLink, Owner
+
+__all__ = ["Opening", "OpeningOwner", "Token", "Want"]
+
+Token = str | Callable[[], str | Awaitable[str]]
+"""A token, or what gets one: asked for each new link, so that an expired one is renewed."""
+
+DIAL_S = 10.0
+"""How long a connection may take, and then WELCOME, seconds."""
+TRIES = 6
+"""Exchanges that may fail one after another in a way that says nothing about the next one."""
+
+
+class Want(NamedTuple):
+    """What kind of link."""
+
+    role: Role
+    beats: bool = True
+    """It shows signs of life, and is kept; else it is there as long as the gateway likes."""
+    quick: bool = False
+    """Where answers are held back: an answer at once."""
+    last: bool = False
+    """Only to say what was taken: an answer at once, however the way is."""
+
+
+class OpeningOwner(Owner, Protocol):
+    """Who is told of the links."""
+
+    def opening(self, link: ClientLink) -> None:
+        """It has said HELLO: what else it may say at once goes now."""
+
+
+class Opening:
+    """hello: makes the HELLO for a token, a role and a carrier. through: makes connections. memory: of ways through the
+    tunnel."""
+
+    def __init__(
+        self,
+        owner: OpeningOwner,
+        token: Token,
+        tls: ssl.SSLContext | None,
+        hello: Callable[[str, Role, str], Hello],
+        through: Connect,
+        memory: Memory,
+    ) -> None:
+        self._owner = owner
+        self._token = token
+        self._tls = tls
+        self._hello = hello
+        self._through = through
+        self._memory = memory
+        self._tunnels: dict[Point, Tunnel] = {}
+
+    async def open(self, hub: Hub, point: Point, want: Callable[[], Want]) -> ClientLink:
+        """The link, welcomed; of an exchange it may be all over by then. want: asked before each try. Raises
+        `LinkClosed` that says what was met, with the gateway's code if it was a gateway."""
+        tries = 0
+        try:
+            while True:
+                wants = want()
+                hello = self._hello(await self._get_token(), wants.role, point.scheme)
+                if not point.tunnels:
+                    return await self._connect(hub, point, hello, wants)
+                link = await self._exchange(hub, point, hello, wants)
+                try:
+                    await link.opened
+                except LinkClosed:
+                    tries = 0 if link.served else tries + 1
+                    if not (link.again or link.served) or tries == TRIES:
+                        raise
+                else:
+                    return link
+        except OSError as error:
+            why = met(of_error(error), _reason(error))
+            raise LinkClosed(why.code, str(why), 0) from None
+
+    def close(self) -> None:
+        """Close what is kept."""
+        for tunnel in self._tunnels.values():
+            tunnel.close()
+
+    async def _get_token(self) -> str:
+        token = self._token if isinstance(self._token, str) else self._token()
+        return token if isinstance(token, str) else await token
+
+    async def _connect(self, hub: Hub, point: Point, hello: Hello, want: Want) -> ClientLink:
+        link = ClientLink(hub, self._owner)
+        link.beats = want.beats
+        try:
+            async with asyncio.timeout(DIAL_S):
+                link.wire = await dial(point, link, self._tls, self._through)
+            link.hello(hello, DIAL_S)
+            self._owner.opening(link)
+            await link.opened
+        except BaseException:
+            link.abort()
+            raise
+        return link
+
+    async def _exchange(self, hub: Hub, point: Point, hello: Hello, want: Want) -> ExchangeLink:
+        """An exchange that has been asked for."""
+        path: Path = "up" if hello.role == "up" else "down"
+        tunnel = self._tunnels.get(point)
+        if tunnel is None:
+            manner = Manner(self._memory, str(point))
+            tunnel = self._tunnels[point] = Tunnel(hub, point, manner, self._tls, self._through)
+        async with asyncio.timeout(DIAL_S):
+            await tunnel.reach(path)
+        link = ExchangeLink(hub, self._owner, tunnel, path, quick=want.quick, last=want.last)
+        link.hello(hello, DIAL_S)
+        self._owner.opening(link)
+        link.ask()
+        return link
+
+
+def _reason(error: OSError) -> str:
+    """In words: asyncio's own repeat the address and leave out what the number means."""
+    if isinstance(error, ConnectionError) and error.errno:
+        return os.strerror(error.errno)
+    return str(error) or type(error).__name__

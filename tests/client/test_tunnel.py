@@ -1,0 +1,168 @@
+"""The client through the HTTP tunnel to a real gateway: it finds out how the way is, and loses nothing on it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from imcore.client import Client, State
+from imcore.points import parse_point
+from imcore.ways.learned import Forgetful, Learned
+from tests.client import http_relays
+from tests.client.http_relays import Relay, Way, relay
+from tests.client.peer import first, until
+from tests.gateway.running import Running, run, running
+
+pytestmark = pytest.mark.usefixtures("quick")
+
+COUNT = 60
+
+
+class Trial:
+    """A gateway, a way to it, and what a client learns of it."""
+
+    def __init__(self, gateway: Running, point: str, proxy: Relay) -> None:
+        self.gateway = gateway
+        self.point = point
+        self.proxy = proxy
+        self.memory = Forgetful()
+
+    def client(self, **more: Any) -> Client:
+        return Client([self.point], "alice", "phone", memory=self.memory, **more)
+
+    @property
+    def learned(self) -> Learned:
+        return self.memory.recall(str(parse_point(self.point))) or Learned()
+
+    async def push(self, number: int) -> None:
+        await self.gateway.service.push("alice", "news", b"%d" % number, key=f"news {number}")
+
+
+@asynccontextmanager
+async def trial(data: Path, way: Way) -> AsyncIterator[Trial]:
+    async with asyncio.timeout(40), running(data) as gateway, relay(gateway.address, way) as (point, proxy):
+        yield Trial(gateway, point, proxy)
+
+
+async def converse(there: Trial, im: Client, count: int = COUNT) -> None:
+    """So many messages each way at a time, once and in order."""
+    told: list[bytes] = []
+
+    async def hear() -> None:
+        told.extend(message.body for message in await first(im, count))
+
+    async def push() -> None:
+        for number in range(count):
+            await there.push(number)
+            await asyncio.sleep(0.002)
+
+    before = len(there.gateway.seen)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(hear())
+        tasks.create_task(push())
+        for number in range(count):
+            tasks.create_task(_send(im, number))
+    assert told == [b"%d" % number for number in range(count)]
+    await until(lambda: len(there.gateway.seen) == before + count)
+    assert [uplink.body for uplink in there.gateway.seen[before:]] == [b"%d" % number for number in range(count)]
+
+
+async def _send(im: Client, number: int) -> None:
+    await im.send("note", b"%d" % number)
+
+
+WAYS: list[tuple[Way, str]] = [
+    (http_relays.streams, "stream"),
+    (http_relays.a_fifth_of_a_second_a_piece, "stream"),
+    (http_relays.holds_everything, "poll"),
+    (http_relays.first_bytes_then_stalls, "poll"),
+    (http_relays.fills_buffers, "padded"),
+    (http_relays.closes_silently, "stream"),
+    (http_relays.http_1_0, "stream"),
+    (http_relays.eight_kib_at_most, "stream"),
+]
+
+
+@pytest.mark.parametrize(("way", "mode"), WAYS, ids=[way.__name__ for way, _ in WAYS])
+def test_every_way_brings_everything_once_and_in_order(way: Way, mode: str, tmp_path: Path) -> None:
+    async def work() -> None:
+        async with trial(tmp_path, way) as there:
+            states: list[State] = []
+            async with there.client(on_state=lambda state, _: states.append(state)) as im:
+                await converse(there, im)
+            assert there.learned.mode == mode
+            assert State.WAITING not in states, "an error that a user sees"
+            assert max(len(asked.head) for asked in there.proxy.asked) <= 200
+
+    run(work())
+
+
+def test_at_most_two_connections_are_open_at_a_time(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with trial(tmp_path, http_relays.streams) as there, there.client() as im:
+            await converse(there, im)
+            assert there.proxy.most_open == 2
+            assert there.proxy.connections == 2
+
+    run(work())
+
+
+@pytest.mark.parametrize("way", [http_relays.holds_everything, http_relays.first_bytes_then_stalls])
+def test_a_way_that_holds_back_is_found_out_within_three_seconds_and_loses_no_message(way: Way, tmp_path: Path) -> None:
+    async def work() -> None:
+        async with trial(tmp_path, way) as there:
+            await there.push(1)
+            began = asyncio.get_running_loop().time()
+            async with there.client() as im:
+                await im.send("note", b"first")
+                [message] = await first(im, 1)
+                took = asyncio.get_running_loop().time() - began
+            assert message.body == b"1"
+            assert [uplink.body for uplink in there.gateway.seen] == [b"first"]
+            assert there.learned.mode == "poll"
+            assert took < 4  # three, and what a busy machine adds
+
+    run(work())
+
+
+def test_what_was_learned_is_used_by_the_next_client(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with trial(tmp_path, http_relays.holds_everything) as there:
+            async with there.client() as im:
+                await until(lambda: im.state is State.OPEN)
+            asked = len(there.proxy.asked)
+            await there.push(1)
+            async with there.client() as im:
+                await first(im, 1)
+            assert not [one for one in there.proxy.asked[asked:] if b"poll_ms\x00" in one.body]
+
+    run(work())
+
+
+def test_a_body_limit_is_learned_without_an_error(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with trial(tmp_path, http_relays.eight_kib_at_most) as there, there.client() as im:
+            await im.send("note", b"first")
+            await asyncio.gather(*(im.send("note", b"%05d" % number * 200) for number in range(30)))
+            await until(lambda: len(there.gateway.seen) == 31)
+            assert [uplink.body[:5] for uplink in there.gateway.seen[1:]] == [b"%05d" % number for number in range(30)]
+            assert 2048 <= there.learned.body <= 8192
+
+    run(work())
+
+
+def test_old_answers_are_known_for_what_they_are(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with trial(tmp_path, http_relays.replays(3)) as there:
+            said: list[str] = []
+            async with there.client(on_state=lambda _, text: said.append(text)) as im:
+                for number in range(20):
+                    await im.send("note", b"%d" % number)
+            assert [uplink.body for uplink in there.gateway.seen] == [b"%d" % number for number in range(20)]
+
+    run(work())
