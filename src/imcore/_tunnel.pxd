@@ -192,6 +192,7 @@ cdef class Reader:
     cdef bint ended
     cdef public Link link   # where a body's bytes go at once, as they lie; None: they are events
 
+    cdef bytes gathered(self, const uint8_t *p, const event_t *first)
     cdef void let_go(self) noexcept
 
 

@@ -13,16 +13,19 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.long cimport PyLong_AsUnsignedLongLong
 from cpython.mem cimport PyMem_RawFree
 from cpython.number cimport PyNumber_Index
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
-from ._http cimport CR, LF, is_word
-from ._tunnel_body cimport body, chunk_line
+from ._http cimport is_word
 from ._tunnel_head cimport *
+from ._tunnel_step cimport end_message, step
 
 from .errors import TunnelError
 
 cdef uint64_t MAX_BODY = <uint64_t> 1 << 48     # no limit may be set above: 16 times as much still fits an integer
 cdef uint64_t MAX_HEAD = 1 << 24
+
+cdef enum:
+    MOST_PIECES = 64    # of a body in one `Data`
 
 cdef dict FAULTS = {
     BAD_METHOD: (400, "expected a method, of token characters, and a space"),
@@ -112,54 +115,8 @@ cdef void tunnel_ask(reader_t *r, const uint8_t *method, size_t n) noexcept nogi
         r.asked = ASKED_BODY
 
 
-cdef void end_message(reader_t *r, event_t *event) noexcept nogil:
-    event.type = EVENT_END
-    event.keep_alive = not r.close
-    r.trailers = False
-    r.state = AT_OVER if r.close else AT_IDLE
-    if r.asked == ASKED_CONNECT and 200 <= r.status < 300:
-        event.keep_alive = False
-        r.state = AT_SWITCHED
-    r.asked = ASKED_NOTHING
-
-
 cdef int64_t tunnel_step(reader_t *r, const uint8_t *p, size_t n, event_t *event) noexcept nogil:
-    cdef size_t at = 0, used = 0
-    event.type = EVENT_NONE
-    if r.held != NULL and r.state >= AT_LENGTH_BODY:
-        tunnel_free(r)
-    while event.type == EVENT_NONE and r.state != AT_FAILED:
-        if r.state == AT_ENDING:
-            end_message(r, event)
-            break
-        if at == n or r.state == AT_SWITCHED:
-            break
-        if r.state < AT_HEAD_DONE:
-            if r.trailers:
-                used = read_fields(r, p + at, 0, n - at, r.offset)
-            else:
-                used = read_head(r, p + at, n - at, event)
-        elif r.state == AT_CHUNK_BODY or r.state == AT_LENGTH_BODY or r.state == AT_CLOSE_BODY:
-            used = body(r, p + at, n - at, event)
-        elif r.state == AT_CHUNK_CR or r.state == AT_CHUNK_END_LF:
-            used = 1
-            if p[at] != (CR if r.state == AT_CHUNK_CR else LF):
-                fail(r, BAD_CHUNK_END, r.offset)
-            elif r.state == AT_CHUNK_CR:
-                r.state = AT_CHUNK_END_LF
-            else:
-                r.state = AT_CHUNK_SIZE
-                r.digits = 0
-        elif r.state == AT_OVER:
-            fail(r, AFTER_CLOSE, r.offset)
-        else:
-            used = chunk_line(r, p + at, 0, n - at)
-        at += used
-        r.offset += used
-    if r.state == AT_FAILED:
-        tunnel_free(r)
-        return r.fault
-    return <int64_t> at
+    return step(r, p, n, event, False)
 
 
 cdef int64_t tunnel_end(reader_t *r, event_t *event) noexcept nogil:
@@ -445,7 +402,7 @@ cdef class Reader:
             tunnel_free(&self.reader)
         elif event.type == EVENT_DATA:
             data = Data.__new__(Data)
-            data.data = PyBytes_FromStringAndSize(<const char *> event.data, <Py_ssize_t> event.size)
+            data.data = self.gathered(p + used, &event)
             found = data
         elif event.type == EVENT_END:
             found = ANOTHER if event.keep_alive else LAST
@@ -455,6 +412,35 @@ cdef class Reader:
             raise tunnel_error(&self.reader)
         if found is None:
             raise StopIteration
+        return found
+
+    cdef bytes gathered(self, const uint8_t *p, const event_t *first):
+        """A body's bytes, with those of the chunks that lie at p, in one object: an object a chunk costs more than the
+        reading. What is wrong behind them is met at the next step."""
+        cdef const uint8_t *pieces[MOST_PIECES]
+        cdef size_t sizes[MOST_PIECES]
+        cdef event_t event
+        cdef size_t size = first.size, count = 1, i
+        cdef int64_t used
+        cdef bytes found
+        cdef char *to
+        pieces[0], sizes[0] = first.data, first.size
+        while self.left and self.reader.chunked and count < MOST_PIECES:
+            used = step(&self.reader, p, self.left, &event, True)
+            if used < 0:
+                break
+            p += used
+            self.left -= used
+            if event.type != EVENT_DATA:
+                break
+            pieces[count], sizes[count] = event.data, event.size
+            size += event.size
+            count += 1
+        found = PyBytes_FromStringAndSize(NULL, <Py_ssize_t> size)
+        to = PyBytes_AS_STRING(found)
+        for i in range(count):
+            memcpy(to, pieces[i], sizes[i])
+            to += sizes[i]
         return found
 
     cdef void let_go(self) noexcept:
