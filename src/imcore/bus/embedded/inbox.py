@@ -133,15 +133,17 @@ class EmbeddedInbox:
         """The batch is durable: its messages count, wake-ups go out, and who waited goes on."""
         counters, limits, touch = self._core.counters, self._core.limits, self._core.touch
         open_keys, dead_keys = self._open_keys, self._core.dead_keys
-        appended = down.appended
+        appended, full = down.appended, set[User]()
         for wake, key, user in zip(appended, down.keys, down.owners, strict=True):
             user.append(wake, key, open_keys, dead_keys)
             if not user.dirty:
                 touch(user)
             if user.size > limits.size or wake.seq - user.first >= limits.count:
-                counters["expired"] += user.trim(limits)
+                full.add(user)
             if key is not None:
                 del self._keys[user.name, key]
+        for user in full:  # once a part: to take the first out of a long list costs as much as to take a hundred
+            counters["expired"] += user.trim(limits)
         if appended:
             counters["appended"] += len(appended)
             self._wake(appended)
