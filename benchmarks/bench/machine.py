@@ -14,10 +14,14 @@ import time
 from functools import cache
 from pathlib import Path
 
-__all__ = ["cores", "cpu_seconds", "facts", "free_port", "peak", "reset_peak", "resident", "sync_us"]
+__all__ = ["cores", "cpu_seconds", "facts", "foreign_seconds", "free_port", "peak", "reset_peak", "resident", "sync_us"]
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
+TICK = os.sysconf("SC_CLK_TCK")
+IDLE = 3, 4
+"""Columns of /proc/stat in which a core does nothing: idle, and idle while a disk works."""
 CPUCLOCK_SCHED = 2
+SOURCES = "src", "benchmarks", "setup.py", "pyproject.toml"
 
 
 @cache
@@ -30,6 +34,17 @@ def cores() -> tuple[int, int]:
 def cpu_seconds(pid: int) -> float:
     """Processor time of a process, all its threads, in nanosecond steps (clock_getcpuclockid(3))."""
     return time.clock_gettime((~pid << 3) | CPUCLOCK_SCHED)
+
+
+def foreign_seconds(*pids: int) -> float:
+    """Time in which our cores were busy with something else than these processes, since some time ago: another program,
+    or another machine on the same hardware (steal). The kernel counts it in ticks of some milliseconds."""
+    busy, names = 0, {f"cpu{core}" for core in cores()}
+    for line in Path("/proc/stat").read_text().splitlines():
+        name, *ticks = line.split()
+        if name in names:
+            busy += sum(int(each) for column, each in enumerate(ticks[:8]) if column not in IDLE)
+    return busy / TICK - sum(cpu_seconds(pid) for pid in pids)
 
 
 def resident(pid: int) -> int:
@@ -93,11 +108,12 @@ def _processor() -> str:
 
 
 def _commit() -> str:
-    """The commit that is checked out, with + behind it if the sources differ from it."""
+    """The commit that is checked out, with + behind it if what is measured, or what measures, differs from it."""
     try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+", "--exclude=*"], capture_output=True, text=True, check=True
+        commit, changed = (
+            subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout.strip()
+            for words in (["rev-parse", "--short", "HEAD"], ["status", "--porcelain", "--", *SOURCES])
         )
     except (OSError, subprocess.CalledProcessError):
         return "?"
-    return found.stdout.strip()
+    return commit + "+" * bool(changed)

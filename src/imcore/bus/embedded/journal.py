@@ -26,7 +26,7 @@ from .users import Device, User
 __all__ = ["DOWN", "UP", "Down", "Journal", "Records", "Up", "decode", "tally"]
 
 UP = 256
-"""Messages from devices in a part of a batch: what the loop does at once when it is durable, less than a millisecond."""
+"""Messages from devices in a part of a batch: what the loop does at once when it is durable, half a millisecond."""
 DOWN = 512
 """Messages for inboxes in a part of a batch: more than `UP`, so that what was accepted is finished before more is."""
 PARTS = 8
