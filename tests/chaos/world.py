@@ -23,6 +23,8 @@ from .relay import Relay
 __all__ = ["DEVICES", "World"]
 
 DEVICES = {"alice": ["alice/phone", "alice/desk"], "bob": ["bob/phone"], "carol": ["carol/phone"]}
+TUNNEL = {"alice/desk", "carol/phone"}
+"""Those that go through the HTTP tunnel; the others' frames have a connection to themselves."""
 START_S = 30.0
 CALM_S = 0.5
 """How long nothing comes when it is quiet."""
@@ -247,7 +249,8 @@ class World:
 
     def _device(self, name: str) -> Program:
         user, _, device = name.partition("/")
-        words = (f"127.0.0.1:{self.relay.port}", user, device, str(self._folder))
+        point = f"{'http://' if name in TUNNEL else ''}127.0.0.1:{self.relay.port}"
+        words = (point, user, device, str(self._folder))
         return Program("device", *words, heard=lambda line: self._note(name, line), env={})
 
     def _note(self, name: str, line: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from imcore.client import Client, State
 from imcore.points import parse_point
-from imcore.ways.learned import Forgetful, Learned
+from imcore.ways.learned import Forgetful, Learned, Mode
 from tests.client import http_relays
 from tests.client.http_relays import Relay, Way, relay
 from tests.client.peer import first, until
@@ -38,6 +38,10 @@ class Trial:
     @property
     def learned(self) -> Learned:
         return self.memory.recall(str(parse_point(self.point))) or Learned()
+
+    def knows(self, mode: Mode) -> None:
+        """It was found out before."""
+        self.memory.keep(str(parse_point(self.point)), Learned(mode=mode, again_at=1e12))
 
     async def push(self, number: int) -> None:
         await self.gateway.service.push("alice", "news", b"%d" % number, key=f"news {number}")

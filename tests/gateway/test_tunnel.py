@@ -25,6 +25,7 @@ from tests.gateway.wire import (
     HELLO,
     JOIN,
     MSG,
+    PAD,
     PING,
     PONG,
     ROOM,
@@ -239,6 +240,19 @@ class TestAStream:
                     await here.service.push("bob", "chat", b"%d" % n)
                     (message,) = frames(await tunnel.piece())
                     assert (message.type, message.id, message.body) == (MSG, n, b"%d" % n)
+
+        run(main())
+
+    @pytest.mark.parametrize("pad", [1, 4096])
+    def test_has_padding_behind_each_piece_where_that_is_asked_for(self, tmp_path: Path, pad: int) -> None:
+        async def main() -> None:
+            async with gateway_and(1, tmp_path) as (here, [tunnel]):
+                got = await tunnel.stream(down("bob", pad=pad))
+                assert [each.type for each in got] == [WELCOME, PING, PAD]
+                assert [each.type for each in frames(await tunnel.piece())] == [PING, PAD]
+                await here.service.push("bob", "chat", b"x")
+                message, padding = frames(await tunnel.piece())
+                assert (message.type, padding.type, len(padding.body)) == (MSG, PAD, pad)
 
         run(main())
 

@@ -322,6 +322,11 @@ class Client:
         if self._receive and self._lags:
             self._connection.check()
 
+    def too_large(self, link: ClientLink, size: int) -> None:
+        if link is self._sending.link:
+            text = f"something on the way takes no requests of {size} bytes: send it by another way, or in parts"
+            self._sending.give_up(Refusal("too_large", text))
+
     def lags(self, link: ClientLink) -> bool:
         return not link.paused and self._lags
 

@@ -29,6 +29,8 @@ SECOND_S = 1.0
 """And the second ping behind it, which the gateway sends after 0.3 s."""
 ANSWER_S = 10.0
 """How long a gateway may take to answer, where nothing has to be held back, seconds."""
+STALE_IDLE_S = 1.0
+"""A connection that was idle for so long may be dead without our knowing, seconds."""
 STALE_S = 3.0
 """How long an answer may take on a connection that was used before, as nothing tells whether it lives, seconds."""
 HELD_S = 2.0
@@ -47,7 +49,7 @@ class ExchangeLink(ClientLink):
     """tunnel: the way that it goes. path: which of the two. quick: where answers are held back, one at once is wanted.
     last: it is wanted at once in any case."""
 
-    __slots__ = ("_began", "_checking", "_heard_at", "_quick", "_streaming", "path", "post", "tunnel")
+    __slots__ = ("_began", "_checking", "_heard_at", "_idle_s", "_quick", "_streaming", "path", "post", "tunnel")
 
     def __new__(cls, hub: Hub, owner: Owner, tunnel: Tunnel, path: Path, *, quick: bool, last: bool) -> Self:
         return super().__new__(cls, hub, owner)
@@ -63,7 +65,7 @@ class ExchangeLink(ClientLink):
         self.hasty = path == "down" and not self._quick
         self._checking = False
         self._streaming = False  # both pings came
-        self._began = self._heard_at = 0.0
+        self._began = self._heard_at = self._idle_s = 0.0
 
     @property
     def room(self) -> int:
@@ -82,8 +84,14 @@ class ExchangeLink(ClientLink):
         """All is said: send it."""
         self.sealed = True
         self._began = self._heard_at = self.said = self.loop.time()
+        self._idle_s = self.tunnel.idle_s(self.path)
         self.post = self.tunnel.post(self.path, self)
         self.expect(self._patience(), renew=self.path == "up")
+
+    @property
+    def _stale(self) -> bool:
+        """The connection may have died while nobody used it."""
+        return self.post is not None and self.post.reused and self._idle_s >= STALE_IDLE_S
 
     def _patience(self) -> float:
         """How long the answer may take to begin, seconds."""
@@ -91,7 +99,7 @@ class ExchangeLink(ClientLink):
         around = PATIENCE_RTT * self.tunnel.rtt
         if self.polls:
             return ANSWER_S + around + (0.0 if self._quick else self.tunnel.manner.now.hold_s)
-        if self.post.reused:
+        if self._stale:
             return STALE_S + around
         if self.path == "up":
             return ANSWER_S + around
@@ -144,8 +152,8 @@ class ExchangeLink(ClientLink):
             self.expect(self._patience(), renew=self.path == "up")
             return
         self.again = True
-        if post.reused and not post.heard:
-            manner.idled_too_long(self.tunnel.idle_s(self.path))
+        if self._stale and not post.heard:
+            manner.idled_too_long(self._idle_s)
             why = met(Outcome.SILENT, "on a connection that was used before")
         elif self.path == "up":
             self.again = False
@@ -180,8 +188,10 @@ class ExchangeLink(ClientLink):
         manner, took_s = self.tunnel.manner, self.loop.time() - self._began
         if outcome == Outcome.TOO_LARGE.name:
             self.again = manner.too_large(post.sent)
+            if self.again:
+                self.owner.too_large(self, post.sent)
         elif post.reused and not post.heard:
-            manner.idled_too_long(self.tunnel.idle_s(self.path))
+            manner.idled_too_long(self._idle_s)
             self.again = True
         elif self.path == "down" and self._streaming:
             manner.stalled(self.loop.time() - self._heard_at)

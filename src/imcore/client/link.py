@@ -43,6 +43,9 @@ class Owner(Protocol):
     def head(self, link: ClientLink, head: int) -> None:
         """A link that brings no messages says how far the inbox goes."""
 
+    def too_large(self, link: ClientLink, size: int) -> None:
+        """What it said, of so many bytes, is more than the way lets through at a time."""
+
     def lags(self, link: ClientLink) -> bool:
         """Whether this link has not brought what another one said that the inbox has."""
 

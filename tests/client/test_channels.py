@@ -1,0 +1,307 @@
+"""Up and down apart: a link down that stays, and one up when there is something to send. What holds for one link holds
+for two, and across a change from one to two and back."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from imcore._codec import ACK, GOAWAY, HELLO, JOIN, MSG, PING, PONG, WELCOME
+from imcore.cli.relay import Relay
+from imcore.client import Client, State, heartbeat
+from imcore.gateway.limits import Limits
+from imcore.messages import GoAway, Hello, Welcome, pack, unpack
+from tests.client.peer import Conversation, first, peer, pong, run, until
+from tests.gateway.running import run as run_gateway
+from tests.gateway.running import running
+
+pytestmark = pytest.mark.usefixtures("quick")
+
+
+class Roles:
+    """A script that plays another one for each role."""
+
+    def __init__(self, up: Any, down: Any) -> None:
+        self.scripts = {"up": up, "down": down}
+        self.hellos: list[Hello] = []
+
+    async def __call__(self, link: Conversation) -> None:
+        frame = await link.expect(HELLO)
+        hello = unpack(frame.body, Hello)
+        self.hellos.append(hello)
+        await self.scripts[hello.role](link, hello)
+
+    @property
+    def roles(self) -> list[str]:
+        return [hello.role for hello in self.hellos]
+
+
+def greet(link: Conversation, *, head: int = 0, first: int = 1, accepted: int = 0) -> None:
+    link.say(
+        WELCOME, body=pack(Welcome("s", "alice", "peer", "e", head, first, True, accepted, (30, 600), 120, 65536, 0))
+    )
+
+
+async def quiet(link: Conversation, hello: Hello) -> None:
+    greet(link)
+    await pong(link)
+
+
+def split(address: str, **more: Any) -> Client:
+    return Client([address], "alice", "phone", channels="split", **more)
+
+
+def test_the_link_up_is_opened_when_there_is_something_to_send_and_closed_by_the_gateway(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with (
+            asyncio.timeout(20),
+            running(tmp_path, limits=Limits(idle_s=1, drain_s=0.2)) as there,
+            split(there.address) as im,
+        ):
+            await until(lambda: im.state is State.OPEN)
+            assert [link.role for link in there.gateway.links("alice")] == ["down"]
+            await until(lambda: im.up_state is State.IDLE)
+            await im.send("note", b"1")
+            assert sorted(str(link.role) for link in there.gateway.links("alice")) == ["down", "up"]
+            assert im.up_state is State.OPEN
+            await until(lambda: len(there.gateway.links("alice")) == 1)
+            await until(lambda: im.up_state is State.IDLE)
+            assert im.state is State.OPEN
+            await im.send("note", b"2")
+            assert [uplink.body for uplink in there.seen] == [b"1", b"2"]
+
+    run_gateway(work())
+
+
+def test_messages_follow_hello_at_once_when_the_count_is_known() -> None:
+    heard: list[int] = []
+
+    async def up(link: Conversation, hello: Hello) -> None:
+        message = await link.expect(MSG)  # before any WELCOME of this link
+        heard.append(message.id)
+        greet(link)
+        link.say(ACK, message.id, body=bytes(8))
+        await pong(link)
+
+    async def work() -> None:
+        async with asyncio.timeout(10), peer(Roles(up, quiet)) as address, split(address) as im:
+            await until(lambda: im.state is State.OPEN)  # the link down told the count
+            assert (await im.send("r", b"x")).id == heard[0]
+
+    run(work())
+
+
+def test_a_link_up_that_died_unnoticed_costs_one_resend_and_no_error() -> None:
+    numbers: list[list[int]] = []
+
+    async def up(link: Conversation, hello: Hello) -> None:
+        mine: list[int] = []
+        numbers.append(mine)
+        accepted = numbers[0][0] if len(numbers) > 1 else 0
+        greet(link, accepted=accepted)
+        while (frame := await link.frame()) is not None:
+            if frame.type == MSG:
+                mine.append(frame.id)
+                if len(numbers) == 1 and len(mine) == 2:
+                    return  # it had been dead all the time, but only now that shows
+                link.say(ACK, frame.id, body=bytes(8))
+
+    async def work() -> None:
+        states: list[State] = []
+        script = Roles(up, quiet)
+        async with (
+            asyncio.timeout(10),
+            peer(script) as address,
+            split(address, on_state=lambda state, _: states.append(state)) as im,
+        ):
+            await im.send("r", b"1")
+            await im.send("r", b"2")
+        assert numbers[0][1] == numbers[1][0]
+        assert script.roles.count("up") == 2
+        assert states == [State.CONNECTING, State.OPEN, State.CLOSED]
+
+    run(work())
+
+
+def test_a_silent_link_up_is_asked_and_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heartbeat, "PATIENCE_S", 0.2)
+    links = 0
+
+    async def up(link: Conversation, hello: Hello) -> None:
+        nonlocal links
+        links += 1
+        greet(link)
+        if links == 1:
+            await link.rest()  # no answer, to nothing
+        while (frame := await link.frame()) is not None:
+            if frame.type == MSG:
+                link.say(ACK, frame.id, body=bytes(8))
+            elif frame.type == PING:
+                link.say(PONG, frame.id)
+
+    async def work() -> None:
+        async with asyncio.timeout(10), peer(Roles(up, quiet)) as address, split(address) as im:
+            await im.send("r", b"1")
+        assert links == 2
+
+    run(work())
+
+
+def test_an_answer_to_what_went_up_shows_that_the_link_down_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heartbeat, "PATIENCE_S", 0.3)
+    downs = 0
+
+    async def up(link: Conversation, hello: Hello) -> None:
+        greet(link)
+        while (frame := await link.frame()) is not None:
+            if frame.type == MSG:
+                link.say(ACK, frame.id, body=(1).to_bytes(8))  # the inbox has one
+
+    async def down(link: Conversation, hello: Hello) -> None:
+        nonlocal downs
+        downs += 1
+        greet(link, head=downs - 1)
+        if downs == 1:
+            link.say(PONG, (await link.expect(PING)).id, body=bytes(8))
+            await link.rest()  # dead from here on; the next heartbeat is half a minute away
+        link.say(MSG, 1, "r", b"here")
+        await pong(link, 1)
+
+    async def work() -> None:
+        async with asyncio.timeout(5), peer(Roles(up, down)) as address, split(address) as im:
+            await until(lambda: im.state is State.OPEN)
+            await asyncio.sleep(0.1)
+            await im.send("r", b"x")
+            assert [message.body for message in await first(im, 1)] == [b"here"]
+
+    run(work())
+
+
+def test_rooms_are_joined_where_messages_come_down_and_published_to_where_they_go_up() -> None:
+    said: list[tuple[str, int, bytes]] = []
+
+    async def up(link: Conversation, hello: Hello) -> None:
+        greet(link)
+        while (frame := await link.frame()) is not None:
+            if frame.type == MSG:
+                said.append(("up", frame.flags, frame.body))
+                link.say(ACK, frame.id)
+
+    async def down(link: Conversation, hello: Hello) -> None:
+        greet(link)
+        while (frame := await link.frame()) is not None:
+            if frame.type == JOIN:
+                said.append(("down", frame.flags, frame.route.encode()))
+                link.say(ACK, frame.id)
+            elif frame.type == PING:
+                link.say(PONG, frame.id)
+
+    async def work() -> None:
+        async with asyncio.timeout(5), peer(Roles(up, down)) as address, split(address) as im:
+            await im.join("lobby")
+            await im.publish("lobby", b"hello", confirm=True)
+            await im.publish("lobby", b"again")
+            await until(lambda: len(said) == 3)
+        assert said == [("down", 0, b"lobby"), ("up", 2, b"hello"), ("up", 2, b"again")]
+
+    run(work())
+
+
+def test_goaway_moves_the_link_down_and_leaves_the_one_up() -> None:
+    moved = asyncio.Event()
+
+    async def up(link: Conversation, hello: Hello) -> None:
+        greet(link)
+        while (frame := await link.frame()) is not None:
+            if frame.type == MSG:
+                link.say(ACK, frame.id)
+                link.say(GOAWAY, body=pack(GoAway("draining", 5000, 100)))
+
+    async def down(link: Conversation, hello: Hello) -> None:
+        greet(link)
+        if moved.is_set():
+            await pong(link)
+        moved.set()
+        link.say(GOAWAY, body=pack(GoAway("draining", 5000, 100)))
+        await pong(link)
+
+    async def work() -> None:
+        script = Roles(up, down)
+        async with asyncio.timeout(5), peer(script) as address, split(address) as im:
+            await im.send("r", b"1")
+            await im.send("r", b"2")
+            await until(lambda: script.roles.count("down") == 2)
+            await im.send("r", b"3")
+            assert script.roles.count("up") == 1
+
+    run(work())
+
+
+WAYS: list[dict[str, Any]] = [{}, {"channels": "split"}, {"http": True}]
+
+
+@pytest.mark.parametrize("before", WAYS, ids=["one link", "two links", "the tunnel"])
+@pytest.mark.parametrize("after", WAYS, ids=["one link", "two links", "the tunnel"])
+def test_order_numbers_and_the_place_in_the_inbox_go_on_when_the_way_changes(
+    before: dict[str, Any], after: dict[str, Any], tmp_path: Path
+) -> None:
+    def client(address: str, http: bool = False, **more: Any) -> Client:
+        point = f"http://{address}" if http else address
+        return Client([point], "alice", "phone", state=tmp_path / "state", outbox=tmp_path / "outbox", **more)
+
+    async def work() -> None:
+        async with asyncio.timeout(20), running(tmp_path / "data") as there:
+            ids: list[int] = []
+            for part, way in enumerate([before, after, before]):
+                for number in range(5):
+                    await there.service.push("alice", "news", b"%d" % (part * 5 + number), key=f"{part} {number}")
+                async with client(there.address, **way) as im:
+                    receipts = await asyncio.gather(*(im.send("note", b"%d" % (part * 5 + each)) for each in range(5)))
+                    ids += [receipt.id for receipt in receipts]
+                    messages = await first(im, 5)
+                assert [message.body for message in messages] == [b"%d" % (part * 5 + number) for number in range(5)]
+                assert all(message.gap is None for message in messages)
+            assert ids == sorted(set(ids))
+            assert [uplink.body for uplink in there.seen] == [b"%d" % number for number in range(15)]
+
+    run_gateway(work())
+
+
+def test_a_client_moves_between_the_tunnel_and_one_link_as_ways_come_and_go(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with asyncio.timeout(40), running(tmp_path) as there, Relay() as raw, Relay() as http:
+            http.target = there.address
+            roles: set[str] = set()
+            told: list[bytes] = []
+            async with Client([raw.point, f"http://{http.point}"], "alice", "phone") as im:
+
+                async def hear() -> None:
+                    async for message in im:
+                        told.append(message.body)  # noqa: PERF401 - one by one, as they come
+
+                hearing = asyncio.create_task(hear())
+                sent = 0
+                for turn in range(6):
+                    sending = []
+                    for _ in range(20):
+                        sending.append(asyncio.create_task(im.send("note", b"%d" % sent)))
+                        await there.service.push("alice", "news", b"%d" % sent, key=str(sent))
+                        sent += 1
+                        await asyncio.sleep(0.002)
+                    away, here = (http, raw) if turn % 2 == 0 else (raw, http)
+                    here.target = there.address
+                    away.target = None  # in the middle of it
+                    away.cut()
+                    await asyncio.gather(*sending)
+                    await until(partial(lambda want: len(told) == want, sent))
+                    roles |= {str(link.role) for link in there.gateway.links("alice")}
+                hearing.cancel()
+            assert {"both", "down"} <= roles
+            assert told == [b"%d" % number for number in range(sent)]
+            assert [uplink.body for uplink in there.seen] == told
+
+    run_gateway(work())
