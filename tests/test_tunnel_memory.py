@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import sys
+import weakref
 from typing import Any
 
 import pytest
@@ -150,6 +151,17 @@ class TestBuffers:
         assert sys.getrefcount(data) == before + 1
         reader.feed(b"")
         assert sys.getrefcount(data) == before
+
+    def test_a_cycle_through_it_is_collected(self) -> None:
+        class Owner(bytearray):
+            reader: RequestReader
+
+        data = Owner(WHOLE)
+        data.reader = requests().feed(data)
+        gone = weakref.ref(data)
+        del data
+        gc.collect()
+        assert gone() is None
 
     def test_fed_within_its_own_iteration_the_rest_comes_first(self) -> None:
         reader = requests()

@@ -5,7 +5,7 @@
 # tools/prerequisites.sh --servers: the Debian packages of what tests run beside ours, and skip without.
 set -u
 if [ "$1" = --servers ]; then
-    echo squid tinyproxy-bin nginx haproxy apache2-bin varnish
+    echo curl squid tinyproxy-bin nginx haproxy apache2-bin varnish
     exit 0
 fi
 only_packages=

@@ -10,7 +10,7 @@ import pytest
 from tests.cli.running import Place, one_line
 
 ROOT = Path(__file__).parent.parent.parent
-COMMANDS = ["chat", "demo", "listen", "send", "serve", "token"]
+COMMANDS = ["chat", "demo", "frame", "listen", "send", "serve", "token"]
 
 WRONG = [
     ([], "COMMAND"),
@@ -19,7 +19,7 @@ WRONG = [
     (["send"], "--to"),
     (["send", "--to", "bob", "--as", "a", "--token", "b"], "not allowed with"),
     (["send", "--to", "bob"], "--as NAME, --token TOKEN or the variable IMCORE_TOKEN"),
-    (["send", "--to", "bob", "--as", "a", "--point", "http://x"], "tcp:// or tls://"),
+    (["send", "--to", "bob", "--as", "a", "--point", "ftp://x"], "http:// or https://"),
     (["send", "--to", "bob", "--as", "a", "--point", "x:y"], "port"),
     (["listen", "--as", "bob", "--count", "0"], "--count"),
     (["listen", "--as", "bob", "--count", "x"], "--count"),
@@ -30,6 +30,26 @@ WRONG = [
     (["serve", "--listen", "0.0.0.0:0", "--anonymous"], "loopback"),
     (["serve", "--lis", "127.0.0.1:0"], "--lis"),
     (["demo", "--users", "1"], "--users"),
+    (["frame"], "ACTION"),
+    (["frame", "make", "msgs"], "did you mean MSG?"),
+    (["frame", "make", "hello", "token=a"], "device"),
+    (["frame", "make", "hello", "token=a", "device=b", "rôle=up"], "did you mean role?"),
+    (["frame", "make", "hello", "token=a", "device=b", "role=x"], "role"),
+    (["frame", "make", "hello", "token=a", "token=b"], "each key once"),
+    (["frame", "make", "hello", "token"], "KEY=VALUE"),
+    (["frame", "make", "hello", "resume={"], "expected JSON"),
+    (["frame", "make", "hello", f"token={'x' * 3000}", "device=b", "role=up"], "token"),
+    (["frame", "make", "msg", "a=b"], "its body is no map"),
+    (["frame", "make", "msg", "--text", "a", "--hex", "00"], "not allowed with"),
+    (["frame", "make", "hello", "a=b", "--text", "a"], "got both"),
+    (["frame", "make", "msg", "--hex", "a1 0"], "two hexadecimal digits"),
+    (["frame", "make", "msg", "--file", "nowhere"], "nowhere: No such file"),
+    (["frame", "make", "msg", "--id", "-1"], "id"),
+    (["frame", "make", "msg", "--id", "1" + "0" * 20], "id"),
+    (["frame", "make", "msg", "--route", "x" * 256], "route"),
+    (["frame", "make", "msg", "--flag", "rom"], "did you mean ROOM?"),
+    (["frame", "read", "nowhere"], "nowhere: No such file"),
+    (["frame", "read", "."], "Is a directory"),
     (["token", "--user", "a"], "--key"),
     (["token", "--user", "a", "--key", "short"], "32 bytes"),
 ]
