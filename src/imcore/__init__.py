@@ -20,6 +20,7 @@ from .errors import (
     ImcoreError,
     LinkClosed,
     LocalError,
+    MediaDamaged,
     OutboxError,
     OutboxFull,
     Refused,
@@ -31,6 +32,7 @@ from .errors import (
     WayError,
 )
 from .node import Node
+from .reference import Reference
 from .service import Service
 
 __version__ = version("imcore")
@@ -50,11 +52,13 @@ __all__ = [
     "ImcoreError",
     "LinkClosed",
     "LocalError",
+    "MediaDamaged",
     "Message",
     "Node",
     "OutboxError",
     "OutboxFull",
     "Receipt",
+    "Reference",
     "Refused",
     "RemoteError",
     "Service",

@@ -1,4 +1,5 @@
-"""The built-in service: person to person, `{"to": "bob", "text": "…"}` up, `{"from": "alice", "text": "…"}` down.
+"""The built-in service: person to person, `{"to": "bob", "text": "…"}` up, `{"from": "alice", "text": "…"}` down. With
+`"media": {…}` beside the text it passes on the reference to a file.
 
 It is what a business service looks like, small enough to read at once; it knows nothing of gateways and links.
 """
@@ -11,6 +12,7 @@ from typing import Annotated
 import msgspec
 
 from .bus.ports import Uplink
+from .reference import Reference
 from .service import Service
 
 __all__ = ["ROUTE", "register"]
@@ -24,13 +26,15 @@ class Said(msgspec.Struct, forbid_unknown_fields=True):
 
     to: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
     text: str
+    media: Reference | None = None
 
 
-class Heard(msgspec.Struct, rename={"sender": "from"}):
+class Heard(msgspec.Struct, rename={"sender": "from"}, omit_defaults=True):
     """What goes down."""
 
     sender: str
     text: str
+    media: Reference | None = None
 
 
 _decode = msgspec.json.Decoder(Said).decode
@@ -47,7 +51,7 @@ def register(service: Service) -> None:
             return f"{EXPECTED}; got {_shown(message.body)}: {error}"
         # Only what is near the limit is worth the look: what goes down is longer than what came up by the name at most.
         if len(message.body) + len(message.user) * 6 + 16 > service.max_frame:
-            size = len(_encode(Heard(message.user, said.text))) + len(ROUTE)
+            size = len(_encode(Heard(message.user, said.text, said.media))) + len(ROUTE)
             if size > service.max_frame:
                 return f"{EXPECTED} of at most {service.max_frame} bytes on the way down; got {size}"
         return None
@@ -55,7 +59,7 @@ def register(service: Service) -> None:
     @service.on(ROUTE, check=check)
     def chat(message: Uplink) -> Future[int]:
         said = _decode(message.body)
-        return service.push(said.to, ROUTE, _encode(Heard(message.user, said.text)), key=message.key)
+        return service.push(said.to, ROUTE, _encode(Heard(message.user, said.text, said.media)), key=message.key)
 
 
 def _shown(body: bytes) -> str:

@@ -17,9 +17,24 @@ from msgspec import Meta
 from .errors import ConfigError
 from .gateway import limits as gateway_limits
 from .gateway import listeners
+from .media import limits as media_limits
 from .schema import convert, syntax_error
 
-__all__ = ["Auth", "Bus", "Config", "Inbox", "Limits", "Listen", "Node", "Rooms", "Tls", "load", "parse"]
+__all__ = [
+    "S3",
+    "Auth",
+    "Bus",
+    "Config",
+    "Inbox",
+    "Limits",
+    "Listen",
+    "Media",
+    "Node",
+    "Rooms",
+    "Tls",
+    "load",
+    "parse",
+]
 
 Positive = Annotated[int, Meta(ge=1)]
 
@@ -45,14 +60,15 @@ class Node(_Section, frozen=True, kw_only=True):
     roles: Annotated[
         list[Literal["downlink", "uplink", "service", "access", "media"]],
         Meta(min_length=1, description="what this process does"),
-    ] = msgspec.field(default_factory=lambda: ["downlink", "uplink", "service"])
+    ] = msgspec.field(default_factory=lambda: ["downlink", "uplink", "service", "media"])
 
     def __post_init__(self) -> None:
         if not self.name.isprintable():
             raise ConfigError(f"name: expected printable characters, got {self.name!r}")
-        for role in ("access", "media"):
-            if role in self.roles:
-                raise ConfigError(f'roles: "{role}" is not there yet: leave it out')
+        if "access" in self.roles:
+            raise ConfigError('roles: "access" is not there yet: leave it out')
+        if set(self.roles) == {"media"}:
+            return
         for role in ("downlink", "uplink"):
             if role not in self.roles:
                 raise ConfigError(f'roles: "{role}" can not be left out yet: one process serves both ways')
@@ -172,6 +188,55 @@ class Inbox(_Section, frozen=True, kw_only=True):
     ] = 30 * 86400
 
 
+class S3(_Section, frozen=True, kw_only=True):
+    """`[media.s3]`"""
+
+    bucket: Annotated[str, Meta(description="where finished files are kept")] = ""
+    prefix: Annotated[str, Meta(description="what their names begin with")] = "media/"
+    endpoint: Annotated[str, Meta(description='URL of the service, "" = that of AWS for the region')] = ""
+    region: Annotated[str, Meta(min_length=1, description="of the bucket")] = "us-east-1"
+    access_key: Annotated[
+        str, Meta(description='"": what the environment or the machine says', extra={"secret": True})
+    ] = ""
+    secret_key: Annotated[str, Meta(description="that belongs to it", extra={"secret": True})] = ""
+
+
+class Media(_Section, frozen=True, kw_only=True):
+    """`[media]`"""
+
+    listen: Annotated[
+        list[Listen], Meta(description="addresses of its own, `[[media.listen]]`; none: those of `[[listen]]`")
+    ] = []
+    store: Annotated[Literal["folder", "s3"], Meta(description="where finished files are kept")] = "folder"
+    folder: Annotated[
+        str, Meta(description='of uploads under way, and of the files; "": `media` in the data folder')
+    ] = ""
+    key: Annotated[
+        str,
+        Meta(
+            description='file with at least 32 secret bytes that sign links, the same for all nodes of one store; "": '
+            "they are made and kept as media.key in the media folder"
+        ),
+    ] = ""
+    max_size: Annotated[Positive, Meta(description="bytes of a file")] = 2 * 1024 * 1024 * 1024
+    types: Annotated[
+        list[Annotated[str, Meta(pattern=r"^[a-z0-9*][^/ ]*/[^/ ]+$")]],
+        Meta(min_length=1, description='media types that are taken, such as "image/*" or "application/pdf"'),
+    ] = msgspec.field(default_factory=lambda: ["*/*"])
+    rate: Annotated[int, Meta(ge=0, description="bytes a second of one user's uploads together, 0 = any")] = 0
+    parallel: Annotated[Positive, Meta(description="uploads of one user at once")] = 16
+    quota: Annotated[Positive, Meta(description="bytes that one user may keep")] = 10 * 1024 * 1024 * 1024
+    expire_s: Annotated[Positive, Meta(description="an upload that nobody goes on with is given up, seconds")] = 86400
+    keep_s: Annotated[int, Meta(ge=0, description="how long a file is kept, seconds, 0 = until it is deleted")] = 0
+    link_s: Annotated[Positive, Meta(description="how long a link holds, seconds")] = 3600
+    idle_s: Annotated[float, Meta(gt=0, description="a transfer that nothing moves on is ended, seconds")] = 60.0
+    s3: S3 = S3()
+
+    def __post_init__(self) -> None:
+        if self.store == "s3" and not self.s3.bucket:
+            raise ConfigError('s3.bucket: expected the name of a bucket, since store is "s3"')
+
+
 class Config(_Section, frozen=True, kw_only=True):
     """All sections. `Config()` is a node for trials: every role there is, anonymous, on 127.0.0.1:8080."""
 
@@ -184,11 +249,27 @@ class Config(_Section, frozen=True, kw_only=True):
     bus: Bus = Bus()
     limits: Limits = Limits()
     inbox: Inbox = Inbox()
+    media: Media = Media()
 
     def link_limits(self) -> gateway_limits.Limits:
         """What the gateway allows a link: `[limits]` and `[rooms]` in its own terms."""
         return gateway_limits.Limits(
             **msgspec.structs.asdict(self.limits), publish=self.rooms.publish, rooms_per_link=self.rooms.per_link
+        )
+
+    def media_limits(self) -> media_limits.Limits:
+        """What the media service allows, in its own terms."""
+        media = self.media
+        return media_limits.Limits(
+            max_size=media.max_size,
+            types=tuple(media.types),
+            rate=media.rate,
+            parallel=media.parallel,
+            quota=media.quota,
+            expire_s=media.expire_s,
+            keep_s=media.keep_s,
+            link_s=media.link_s,
+            idle_s=media.idle_s,
         )
 
 
@@ -200,17 +281,26 @@ def parse(text: str, *, source: str = "configuration", folder: str | os.PathLike
         raise syntax_error(error, text, source) from None
     config = convert(document, Config, source)
     at = Path(folder)
-    listen = [
+    key = str(at / config.node.key) if config.node.key else ""
+    node = msgspec.structs.replace(config.node, data=str(at / config.node.data), key=key)
+    media = msgspec.structs.replace(
+        config.media,
+        listen=_listens(config.media.listen, at),
+        folder=str(at / config.media.folder) if config.media.folder else "",
+        key=str(at / config.media.key) if config.media.key else "",
+    )
+    return msgspec.structs.replace(config, node=node, listen=_listens(config.listen, at), media=media)
+
+
+def _listens(listens: list[Listen], at: Path) -> list[Listen]:
+    return [
         each
         if each.tls is None
         else msgspec.structs.replace(
             each, tls=Tls(certificate=str(at / each.tls.certificate), key=str(at / each.tls.key))
         )
-        for each in config.listen
+        for each in listens
     ]
-    key = str(at / config.node.key) if config.node.key else ""
-    node = msgspec.structs.replace(config.node, data=str(at / config.node.data), key=key)
-    return msgspec.structs.replace(config, node=node, listen=listen)
 
 
 def load(path: str | os.PathLike[str]) -> Config:

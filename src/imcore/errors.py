@@ -20,6 +20,7 @@ __all__ = [
     "ImcoreError",
     "LinkClosed",
     "LocalError",
+    "MediaDamaged",
     "OutboxError",
     "OutboxFull",
     "Refused",
@@ -181,6 +182,10 @@ class LinkClosed(RemoteError):
 
     def __str__(self) -> str:
         return f"{self.code}: {self.text}"
+
+
+class MediaDamaged(RemoteError):
+    """A file did not arrive as it was sent, or changed while it was sent. Nothing of it was kept: do it again."""
 
 
 class Refused(ImcoreError):

@@ -1,6 +1,6 @@
 """A node: the roles that a configuration names in one process, started in order and drained on the way out.
 
-It owns the engine, the service and the gateway, and decides nothing about messages.
+It owns the engine, the service, the gateway and the media service, and decides nothing about messages.
 """
 
 from __future__ import annotations
@@ -21,8 +21,11 @@ from .errors import ConfigError
 from .gateway import identity, site
 from .gateway.auth import Authenticate, anonymous, jwt_authenticator
 from .gateway.gateway import Gateway
-from .gateway.listeners import is_loopback
+from .gateway.listeners import address_text, bound, is_loopback
 from .gateway.web import Web
+from .media import links
+from .media.media import Media
+from .media.s3 import objects
 from .service import Service
 
 __all__ = ["Node"]
@@ -51,6 +54,8 @@ class Node:
         if data is not None:
             config = msgspec.structs.replace(config, node=msgspec.structs.replace(config.node, data=os.fspath(data)))
         self.config = config
+        self.media_addresses: list[str] = []
+        """Of the media service's own listeners, as bound."""
         self._authenticate = authenticate or _authenticator(config)
         self._stopped = asyncio.Event()
         self.bus = EmbeddedBus(
@@ -64,6 +69,7 @@ class Node:
         )
         self.service = Service(self.bus)
         self.http = web.Application()
+        self.media = _media(config, self._authenticate) if "media" in config.node.roles else None
         self.gateway = Gateway(
             self.bus,
             name=config.node.name,
@@ -80,21 +86,41 @@ class Node:
     @property
     def addresses(self) -> list[str]:
         """Where it listens, as bound: `127.0.0.1:8080`."""
-        return self.gateway.addresses
+        return self.gateway.addresses if self._keeps_links else self.media_addresses
+
+    @property
+    def _keeps_links(self) -> bool:
+        return "downlink" in self.config.node.roles
 
     async def __aenter__(self) -> Self:
-        """Start: the engine, then the service, then the gateway. Raises `ConfigError` or `EngineError`."""
+        """Start: engine, service, media service, then the gateway. Raises `ConfigError` or `EngineError`."""
         async with AsyncExitStack() as stack:
-            await self.bus.start()
-            stack.push_async_callback(self.bus.close)
-            await self.service.start()
-            stack.push_async_callback(self.service.close)
-            node = self.config.node
-            site.add_routes(self.http, node.name, identity.load(node.key) if node.key else identity.kept(node.data))
-            await stack.enter_async_context(self.gateway)
-            await self.gateway.listen(self.config.listen)
+            if self._keeps_links:
+                await self.bus.start()
+                stack.push_async_callback(self.bus.close)
+                await self.service.start()
+                stack.push_async_callback(self.service.close)
+            if self.media is not None:
+                await self._serve_media(self.media, stack)
+            if self._keeps_links:
+                node = self.config.node
+                site.add_routes(self.http, node.name, identity.load(node.key) if node.key else identity.kept(node.data))
+                await stack.enter_async_context(self.gateway)
+                await self.gateway.listen(self.config.listen)
             self._stack = stack.pop_all()
         return self
+
+    async def _serve_media(self, media: Media, stack: AsyncExitStack) -> None:
+        """On listeners of its own, if it has any or is alone; else on the gateway's, where HTTP is told apart."""
+        await stack.enter_async_context(media)
+        own = self.config.media.listen or ([] if self._keeps_links else self.config.listen)
+        if not own:
+            media.add_routes(self.http)
+            return
+        for listen in own:
+            sockets, context = await bound(listen)
+            await media.serve(sockets, context)
+            self.media_addresses += [address_text(sock) for sock in sockets]
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -111,10 +137,19 @@ class Node:
         self._stopped.set()
 
 
+def _media(config: Config, authenticate: Authenticate) -> Media:
+    media = config.media
+    folder = media.folder or os.path.join(config.node.data, "media")
+    secret = links.load(media.key) if media.key else None
+    store = objects(**msgspec.structs.asdict(media.s3)) if media.store == "s3" else None
+    return Media(folder, authenticate, config.media_limits(), secret=secret, store=store)
+
+
 def _authenticator(config: Config) -> Authenticate:
     if config.auth.mode == "jwt":
         return jwt_authenticator(config.auth.keys)
-    open_to_others = [listen.address for listen in config.listen if not is_loopback(listen.address)]
+    listens = [*config.listen, *config.media.listen]
+    open_to_others = [listen.address for listen in listens if not is_loopback(listen.address)]
     if open_to_others:
         raise ConfigError(
             f"auth: anonymous users are for loopback addresses only, and {open_to_others[0]} is not one: "

@@ -56,3 +56,34 @@ def test_on_a_terminal_what_others_wrote_is_shown_and_not_obeyed(tmp_path: Path)
             os.write(ours, b"\x04")  # Ctrl-D
             assert process.wait(PATIENCE_S) == 0
         os.close(ours)
+
+
+def test_a_file_goes_from_one_to_the_other(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    data = os.urandom(300_000)
+    (tmp_path / "clip.mp4").write_bytes(data)
+    (tmp_path / "got").mkdir()
+    with place.serving():
+        alice = place.start("chat", "--as", "alice", "--to", "bob", stdin=True)
+        bob = place.start("chat", "--as", "bob", "--to", "alice", "--files", "got", stdin=True)
+        with finishing(alice), finishing(bob):
+            assert alice.stdin is not None
+            assert alice.stderr is not None
+            assert bob.stdin is not None
+            assert bob.stdout is not None
+            assert bob.stderr is not None
+            alice.stdin.write(b"/send nothing\n/send clip.mp4\n//slash\n")
+            alice.stdin.flush()
+            told = sorted([bob.stdout.readline(), bob.stdout.readline()])
+            assert told == [b"alice: /slash\n", b"alice: [clip.mp4, 300.0 kB, video/mp4] /get 1 fetches it\n"]
+            assert b"not sent: nothing: " in alice.stderr.readline()
+            bob.stdin.write(b"/get 2\n/get 1\n/what\n")
+            bob.stdin.close()
+            assert bob.wait(PATIENCE_S) == 0
+            said = bob.stderr.read()
+            assert b"/get: expected a number from 1 to 1" in said
+            assert b"saved as got/clip.mp4" in said
+            assert b"expected /send FILE" in said
+            assert (tmp_path / "got" / "clip.mp4").read_bytes() == data
+            alice.send_signal(signal.SIGINT)
+            assert alice.wait(PATIENCE_S) == 0

@@ -14,9 +14,10 @@ import msgspec
 
 from ..client import Client, State
 from ..errors import ConfigError
+from ..reference import Reference
 from .terminal import note
 
-__all__ = ["POINTS", "Heard", "add_arguments", "client", "said"]
+__all__ = ["POINTS", "Heard", "add_arguments", "client", "said", "state_path", "token_of"]
 
 POINTS = ("127.0.0.1:8080", "127.0.0.1:9000")
 """Where a gateway for trials is likely to be, tried in order."""
@@ -27,6 +28,7 @@ class Heard(msgspec.Struct, frozen=True, rename={"sender": "from"}):
 
     sender: str
     text: str
+    media: Reference | None = None
 
 
 _heard = msgspec.json.Decoder(Heard)
@@ -68,14 +70,21 @@ def add_arguments(parser: argparse.ArgumentParser, device: str, *, remembers: bo
 def client(args: argparse.Namespace, *, receive: bool = True) -> Client:
     """The client that the arguments ask for; receive: False = it only sends. It tells the person when the way is lost,
     and when it is found again."""
-    token = args.token or args.user or os.environ.get("IMCORE_TOKEN")
-    if not token:
-        raise ConfigError("who is it? expected --as NAME, --token TOKEN or the variable IMCORE_TOKEN")
+    token = token_of(args)
     if not 0 < len(args.device) <= 64:
         raise ConfigError(f"--device: expected 1 to 64 characters, got {len(args.device)}")
     points = args.point or os.environ.get("IMCORE_POINT", "").replace(",", " ").split() or list(POINTS)
-    state = _state(args, token) if "state" in args else None
-    return Client(points, token, args.device, state=state, on_state=_teller(), receive=receive)
+    state = state_path(args, token) if "state" in args else None
+    media = getattr(args, "media_point", None)
+    return Client(points, token, args.device, state=state, on_state=_teller(), receive=receive, media=media)
+
+
+def token_of(args: argparse.Namespace) -> str:
+    """Who it is. Raises `ConfigError`."""
+    token = args.token or args.user or os.environ.get("IMCORE_TOKEN")
+    if not token:
+        raise ConfigError("who is it? expected --as NAME, --token TOKEN or the variable IMCORE_TOKEN")
+    return str(token)
 
 
 def _teller() -> Callable[[State, str], None]:
@@ -93,7 +102,7 @@ def _teller() -> Callable[[State, str], None]:
     return tell
 
 
-def _state(args: argparse.Namespace, token: str) -> Path:
+def state_path(args: argparse.Namespace, token: str) -> Path:
     """The file in which this user's device remembers its place in the inbox."""
     if args.state is not None:
         return Path(args.state)

@@ -68,6 +68,9 @@ async def _serve(node: Node) -> None:
         _collect_in_small_steps()
         for address in node.addresses:
             print(f"listening on {address}", flush=True)
+        for address in node.media_addresses:
+            if address not in node.addresses:
+                print(f"media on {address}", flush=True)
         await node.serve_forever()
 
 

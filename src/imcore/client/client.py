@@ -27,6 +27,7 @@ from .downlink import Downlink, Message
 from .exchange import ExchangeLink
 from .hub import shared_hub
 from .link import ClientLink
+from .media import Media, Transfers
 from .rooms import Rooms
 from .sending import Receipt, Sending, Settled, again
 from .state import StateFile
@@ -47,7 +48,7 @@ FAREWELL_S = 3.0
 """How long it may take until the gateway has confirmed that it has read everything, when the client closes, seconds."""
 
 
-class Client:
+class Client(Transfers):
     """A device: `async with Client(points=["im.example.com:8080"], token="…", device="phone") as im`.
 
     points: ways in, as `host`, `host:port`, `tcp://…`, `tls://…`, or through the HTTP tunnel `http://…` and `https://…`,
@@ -64,7 +65,8 @@ class Client:
 
     on_state: called with each new state and one sentence about it. on_settled: told what became of each message that no
     `send` waits for any more: those of an earlier process (after a crash perhaps once more), and those whose time was
-    up. on_left: told of a room that this client is no longer in, because it may not come back, and why.
+    up. on_left: told of a room that this client is no longer in, because it may not come back, and why. media: access
+    points of the media service, None = those of messages.
 
     Raises `ConfigError` for points and files that can't be used. Entering the block does not wait for the connection.
     Leaving it acknowledges what was taken, and ends what waits. If the server wants no more of this client, iteration
@@ -89,12 +91,14 @@ class Client:
         fresh: Literal["oldest", "head"] = "oldest",
         channels: Channels = "single",
         memory: Memory | None = None,
+        media: Iterable[str] | None = None,
     ) -> None:
         self._device = device
         self._fresh = fresh
+        found = parse_points(points)
         self._connection = Connection(
             self,
-            parse_points(points),
+            found,
             token,
             tls,
             self._hello,
@@ -104,6 +108,9 @@ class Client:
             joining=lambda: self._rooms.joining,
             through=connect,
             memory=memory or Forgetful(),
+        )
+        self._media = Media(
+            found if media is None else parse_points(media), token, tls, self._connection.round_trip, connect
         )
         self._state_path = state
         self._state_file: StateFile | None = None

@@ -150,6 +150,15 @@ class Connection:
         if link is self.long.link:
             self.long.leave(link, notice)
 
+    async def round_trip(self) -> float | None:
+        """How long an answer takes now, seconds; None where there is no link to ask on."""
+        link = self.long.link
+        if link is None or link.paused or isinstance(link, ExchangeLink):
+            return None
+        now = asyncio.get_running_loop().time
+        began = now()
+        return now() - began if await link.sound() else None
+
     def close(self) -> None:
         """End both links now."""
         for link in (self.long.link, self.short.link):

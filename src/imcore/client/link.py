@@ -112,7 +112,7 @@ class ClientLink(Link):
         self.asked: Resume | None = None
         self.beat: Heartbeat | None = None
         self.said = 0.0
-        self.sounded: asyncio.Future[bool] | None = None
+        self.sounded: list[asyncio.Future[bool]] = []
         self.unread = 0
         self.wire = -1
         """The descriptor beneath, whatever carries the frames; -1 = not known."""
@@ -165,9 +165,10 @@ class ClientLink(Link):
         """True when the gateway has read all that was sent so far, False when the link is over."""
         if not self.open or self.beat is None:
             return False
-        self.sounded = self.loop.create_future()
+        sounded: asyncio.Future[bool] = self.loop.create_future()
+        self.sounded.append(sounded)
         self._ping(self.beat)
-        return await self.sounded
+        return await sounded
 
     # What the link is told.
 
@@ -219,8 +220,7 @@ class ClientLink(Link):
             self.reason = LinkClosed("internal", f"the connection broke: {error}", 0)
         self._judge(error)
         self.leave()
-        if self.sounded is not None and not self.sounded.done():
-            self.sounded.set_result(False)
+        self._sound(False)
         if not self.opened.done():
             self.opened.set_exception(self.reason)
             self.opened.exception()  # perhaps nobody waits any more
@@ -257,8 +257,7 @@ class ClientLink(Link):
         beat = self.beat
         if beat is None or not beat.pong(token, self.loop.time()):
             return
-        if self.sounded is not None and not self.sounded.done():
-            self.sounded.set_result(True)
+        self._sound(True)
         if not self.beats:
             self.due()
             return
@@ -272,6 +271,12 @@ class ClientLink(Link):
             self.expect(min(beat.patience, beat.pause()))
             return
         self.expect(beat.pause())
+
+    def _sound(self, answered: bool) -> None:
+        waiting, self.sounded = self.sounded, []
+        for each in waiting:
+            if not each.done():
+                each.set_result(answered)
 
     def _ping(self, beat: Heartbeat) -> None:
         token, body = beat.ping(self.loop.time())

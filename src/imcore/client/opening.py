@@ -19,7 +19,7 @@ from ..ways.tunnel import Path, Tunnel
 from .exchange import ExchangeLink
 from .link import ClientLink, Owner
 
-__all__ = ["Opening", "OpeningOwner", "Token", "Want"]
+__all__ = ["Opening", "OpeningOwner", "Token", "Want", "fresh"]
 
 Token = str | Callable[[], str | Awaitable[str]]
 """A token, or what gets one: asked for each new link, so that an expired one is renewed."""
@@ -28,6 +28,12 @@ DIAL_S = 10.0
 """How long a connection may take, and then WELCOME, seconds."""
 TRIES = 6
 """Exchanges that may fail one after another in a way that says nothing about the next one."""
+
+
+async def fresh(token: Token) -> str:
+    """The token itself, or a new one."""
+    got = token if isinstance(token, str) else token()
+    return got if isinstance(got, str) else await got
 
 
 class Want(NamedTuple):
@@ -77,7 +83,7 @@ class Opening:
         try:
             while True:
                 wants = want()
-                hello = self._hello(await self._get_token(), wants.role, point.scheme)
+                hello = self._hello(await fresh(self._token), wants.role, point.scheme)
                 if not point.tunnels:
                     return await self._connect(hub, point, hello, wants)
                 link = await self._exchange(hub, point, hello, wants)
@@ -97,10 +103,6 @@ class Opening:
         """Close what is kept."""
         for tunnel in self._tunnels.values():
             tunnel.close()
-
-    async def _get_token(self) -> str:
-        token = self._token if isinstance(self._token, str) else self._token()
-        return token if isinstance(token, str) else await token
 
     async def _connect(self, hub: Hub, point: Point, hello: Hello, want: Want) -> ClientLink:
         link = ClientLink(hub, self._owner)

@@ -18,7 +18,7 @@ from .._link import Link
 from ..carrier import TransportCarrier
 from ..errors import ConfigError
 
-__all__ = ["Listen", "Listeners", "Tls", "is_loopback", "parse_address"]
+__all__ = ["Listen", "Listeners", "Tls", "address_text", "bound", "is_loopback", "parse_address"]
 
 _BACKLOG = 4096
 
@@ -71,16 +71,10 @@ class Listeners:
     async def open(self, listen: Listen) -> None:
         """Bind and accept; raises `ConfigError` that says which right or address is missing."""
         loop = asyncio.get_running_loop()
-        host, port = parse_address(listen.address)
-        context = _tls_context(listen) if listen.tls else None
-        try:
-            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        except OSError as error:
-            raise ConfigError(f"listen: {listen.address}: no such host: {error.strerror}") from None
-        for family, _, _, _, where in dict.fromkeys(found):
-            sock = _bound(family, where, listen.address)
+        sockets, context = await bound(listen)
+        for sock in sockets:
             _keep_little_unsent(sock, self._window_bytes)
-            self.addresses.append(_text(sock.getsockname()))
+            self.addresses.append(address_text(sock))
             if context is None and self._hub.native:
                 self._sockets.append(sock)
                 self._hub.listen(sock, self._make_link)
@@ -102,6 +96,33 @@ class Listeners:
             server.close()
         self._sockets.clear()
         self._servers.clear()
+
+
+async def bound(listen: Listen) -> tuple[list[socket.socket], ssl.SSLContext | None]:
+    """Listening sockets for each address that the host has, and what TLS on them needs. Raises `ConfigError`."""
+    host, port = parse_address(listen.address)
+    context = _tls_context(listen) if listen.tls else None
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except OSError as error:
+        raise ConfigError(f"listen: {listen.address}: no such host: {error.strerror}") from None
+    sockets: list[socket.socket] = []
+    try:
+        for family, _, _, _, where in dict.fromkeys(found):
+            sockets.append(_bound(family, where, listen.address))
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets, context
+
+
+def address_text(sock: socket.socket) -> str:
+    """Where a socket is bound: `127.0.0.1:8080`."""
+    host, port = sock.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
 
 
 def _bound(family: int, where: tuple[object, ...], address: str) -> socket.socket:
@@ -129,11 +150,6 @@ def _keep_little_unsent(sock: socket.socket, size: int) -> None:
     socket has been told holds for the connections that it accepts."""
     with suppress(AttributeError, OSError):  # a platform without it keeps more
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, size)
-
-
-def _text(where: tuple[object, ...]) -> str:
-    host, port = where[0], where[1]
-    return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
 
 
 def _tls_context(listen: Listen) -> ssl.SSLContext:
