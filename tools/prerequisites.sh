@@ -5,7 +5,9 @@
 # tools/prerequisites.sh --servers: the Debian packages of what tests run beside ours, and skip without.
 set -u
 if [ "$1" = --servers ]; then
-    echo curl squid tinyproxy-bin nginx haproxy apache2-bin varnish
+    # Other people's packages of node bring npm along, and Debian's does not go with them.
+    npm=$(command -v npm >/dev/null || echo npm)
+    echo curl squid tinyproxy-bin nginx haproxy apache2-bin varnish $npm
     exit 0
 fi
 only_packages=
