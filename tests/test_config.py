@@ -44,7 +44,9 @@ WRONG = [
     ("[[listen]]\naddress = '::1:80'", ["listen[0].address", "[v6 address]:port"]),
     ("[[listen]]\naddress = 'a:1'\ntls = { certificate = 'c' }", ["listen[0].tls.key", "missing"]),
     ("listen = []", ["listen", "one or more"]),
-    ("[bus]\nengine = 'redis'", ["bus.engine", "not there yet", '"embedded"']),
+    ("[bus]\nengine = 'kafka'", ["bus.engine", '"kafka"', '"embedded" or "redis"']),
+    ("[bus]\nspace = '{x}'", ["bus.space"]),
+    ("[bus]\nshards = 0", ["bus.shards"]),
     ("[auth]\nmode = 'password'", ["auth.mode", '"anonymous" or "jwt"', '"password"']),
 ]
 

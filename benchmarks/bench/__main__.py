@@ -19,7 +19,7 @@ from ..peers.frames import Imcore
 from ..peers.mqtt import Mosquitto
 from ..peers.text import Nats, Redis
 from ..peers.websocket import Picows, Websockets
-from . import behaviour, core, durable, fairness, growth, links, throughput
+from . import behaviour, core, durable, fairness, growth, links, over_redis, throughput
 from .machine import cores, facts
 from .picture import draw
 from .plan import Plan, RowResult, Sizes
@@ -43,6 +43,7 @@ ROWS: dict[str, Callable[[Plan], RowResult]] = {
     "slow": behaviour.slow,
     "big": behaviour.big,
     "fair": fairness.row,
+    "redis": over_redis.row,
 }
 SYSTEM_PEERS = (Redis, Nats, Mosquitto)
 FILE_WIDTH = 140

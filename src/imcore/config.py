@@ -125,18 +125,26 @@ class Bus(_Section, frozen=True, kw_only=True):
     """`[bus]`"""
 
     engine: Annotated[
-        Literal["embedded", "redis"], Meta(description="where queue and inboxes are kept; redis is not there yet")
+        Literal["embedded", "redis"],
+        Meta(description="where queue and inboxes are kept: in this process's folder, or in Redis for many processes"),
     ] = "embedded"
     backlog: Annotated[
         Positive, Meta(description="messages that wait for their service, beyond which new ones are refused")
     ] = 100_000
-    url: Annotated[str, Meta(description="where Redis is; not used by the embedded engine")] = (
-        "redis://127.0.0.1:6379/0"
-    )
-
-    def __post_init__(self) -> None:
-        if self.engine == "redis":
-            raise ConfigError('engine: "redis" is not there yet: expected "embedded"')
+    url: Annotated[
+        str, Meta(description="where Redis is (redis://, rediss://, unix://); not used by the embedded engine")
+    ] = "redis://127.0.0.1:6379/0"
+    space: Annotated[
+        str, Meta(min_length=1, max_length=64, pattern="^[^{}]+$", description="what all keys in Redis begin with")
+    ] = "imcore"
+    shards: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1024,
+            description="parts of what is in Redis, fixed when it is first used: as many services can share the work",
+        ),
+    ] = 8
 
 
 class Limits(_Section, frozen=True, kw_only=True):

@@ -16,6 +16,7 @@ import msgspec
 from aiohttp import web
 
 from .bus.embedded import EmbeddedBus
+from .bus.ports import Bus
 from .config import Config, Listen, load
 from .errors import ConfigError
 from .gateway import identity, site
@@ -58,15 +59,7 @@ class Node:
         """Of the media service's own listeners, as bound."""
         self._authenticate = authenticate or _authenticator(config)
         self._stopped = asyncio.Event()
-        self.bus = EmbeddedBus(
-            config.node.data,
-            node=config.node.name,
-            inbox_count=config.inbox.count,
-            inbox_size=config.inbox.size,
-            inbox_age_s=config.inbox.age_s,
-            device_ttl_s=config.inbox.device_ttl_s,
-            backlog=config.bus.backlog,
-        )
+        self.bus = _engine(config)
         self.service = Service(self.bus)
         self.http = web.Application()
         self.media = _media(config, self._authenticate) if "media" in config.node.roles else None
@@ -143,6 +136,24 @@ def _media(config: Config, authenticate: Authenticate) -> Media:
     secret = links.load(media.key) if media.key else None
     store = objects(**msgspec.structs.asdict(media.s3)) if media.store == "s3" else None
     return Media(folder, authenticate, config.media_limits(), secret=secret, store=store)
+
+
+def _engine(config: Config) -> Bus:
+    inbox, bus = config.inbox, config.bus
+    limits = {
+        "inbox_count": inbox.count,
+        "inbox_size": inbox.size,
+        "inbox_age_s": inbox.age_s,
+        "device_ttl_s": inbox.device_ttl_s,
+        "backlog": bus.backlog,
+    }
+    if bus.engine == "embedded":
+        return EmbeddedBus(config.node.data, node=config.node.name, **limits)
+    try:
+        from .bus.redis import RedisBus  # what it needs is an extra
+    except ImportError as error:
+        raise ConfigError(f'bus: engine = "redis" needs redis-py: pip install "imcore[redis]" ({error})') from None
+    return RedisBus(bus.url, space=bus.space, shards=bus.shards, **limits)
 
 
 def _authenticator(config: Config) -> Authenticate:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any
 
+import pytest
 import uvloop
 
 from imcore.bus.embedded import EmbeddedBus
 from imcore.bus.ports import Bus, Uplink, Wake
+from imcore.bus.redis import RedisBus
 from imcore.messages import Refusal
+from tests import redis_server
 
 __all__ = ["ENGINES", "Engine", "Link", "Taker", "run", "until", "uplink"]
 
@@ -18,7 +23,19 @@ __all__ = ["ENGINES", "Engine", "Link", "Taker", "run", "until", "uplink"]
 Engine = Callable[..., Bus]
 """Makes a bus of a folder, and its limits by name; two buses of one folder see the same data, one after the other."""
 
-ENGINES: dict[str, Engine] = {"embedded": EmbeddedBus}
+
+def on_redis(cluster: bool, data: str | os.PathLike[str], **limits: Any) -> Bus:
+    """On a server that all tests share, in a space that belongs to the folder."""
+    if redis_server.missing is not None:
+        pytest.skip(redis_server.missing)
+    return RedisBus(redis_server.shared(cluster).url, space=f"test {os.fspath(data)}", shards=3, **limits)
+
+
+ENGINES: dict[str, Engine] = {
+    "embedded": EmbeddedBus,
+    "redis": partial(on_redis, False),
+    "redis-cluster": partial(on_redis, True),
+}
 
 
 class Link:
@@ -48,6 +65,11 @@ class Taker:
     def take(self, messages: Sequence[Uplink]) -> None:
         """For `consume`."""
         self.messages += messages
+
+    async def took(self, count: int) -> list[Uplink]:
+        """So many messages, once they are here."""
+        await until(lambda: len(self.messages) >= count, f"{count} messages to be handed over")
+        return self.messages
 
     def attach(self, bus: Bus, node: str = "n") -> Taker:
         """Listen to the pushes and take the route `chat`."""

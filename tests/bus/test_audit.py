@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from imcore.bus.embedded.audit import Books, audit
+from imcore.bus.books import Books
+from imcore.bus.embedded.audit import audit
 from imcore.bus.embedded.dead import ask, letters
 from imcore.errors import EngineError
 from imcore.messages import Resume

@@ -16,9 +16,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from imcore.bus.books import Action
 from imcore.bus.embedded import EmbeddedBus
 from imcore.bus.embedded.audit import audit
-from imcore.bus.embedded.dead import Action, ask, letters
+from imcore.bus.embedded.dead import ask, letters
 from imcore.bus.embedded.store import Statement
 from imcore.errors import EngineError
 from imcore.messages import Resume

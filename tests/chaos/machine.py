@@ -20,6 +20,7 @@ class ChaosMachine(RuleBasedStateMachine):
     """Connects, sends, cuts, kills, slow readers, clock jumps; at the end of each run the promise is looked at."""
 
     mutation = ""
+    engine = "embedded"
     still_s = 15.0
     """How long nothing may come, once nothing is broken any more, while something is missing."""
     counts = Counts()
@@ -37,7 +38,7 @@ class ChaosMachine(RuleBasedStateMachine):
     def world(self) -> World:
         """Made when something happens: hypothesis begins with a run of no steps."""
         if self._world is None:
-            self._world = World(self.mutation, self.still_s)
+            self._world = World(self.mutation, self.still_s, self.engine)
         return self._world
 
     @rule(sender=names, to=users, count=st.integers(1, 12))
@@ -81,6 +82,21 @@ class ChaosMachine(RuleBasedStateMachine):
     @rule()
     def kill_the_node(self) -> None:
         self.world.kill_node()
+
+    @rule()
+    @precondition(lambda self: self.engine == "redis" and not self.world.still)
+    def kill_the_store(self) -> None:
+        self.world.kill_store()
+
+    @rule()
+    @precondition(lambda self: self.engine == "redis" and not self.world.still)
+    def store_stands_still(self) -> None:
+        self.world.stop_store(True)
+
+    @rule()
+    @precondition(lambda self: self.engine == "redis" and self.world.still)
+    def store_goes_on(self) -> None:
+        self.world.stop_store(False)
 
     @rule(name=names)
     def kill_an_application(self, name: str) -> None:

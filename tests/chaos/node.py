@@ -21,7 +21,8 @@ import uvloop
 
 from imcore import Config, Node, Uplink
 from imcore.bus.embedded import fold
-from imcore.config import Auth, Limits
+from imcore.bus.redis import consumer
+from imcore.config import Auth, Bus, Limits
 from imcore.config import Node as NodeConfig
 
 from .mutations import mutate
@@ -61,6 +62,7 @@ async def main(data: str) -> None:
         Config(
             node=NodeConfig(name="chaos", data=data),
             auth=Auth(mode="anonymous"),
+            bus=Bus(engine="redis", url=url) if (url := os.environ.get("CHAOS_REDIS", "")) else Bus(),
             limits=Limits(heartbeat=(1, 2), drain_s=0.2, spread_s=0.1),
         ),
         listen=["127.0.0.1:0"],
@@ -102,5 +104,6 @@ def _take(faults: dict[str, int], name: str) -> bool:
 
 if __name__ == "__main__":
     fold.PASS_S = 0.2  # passes to the tables are what a kill shall hit too
+    consumer.LEASE_MS = 1500  # nobody need wait long for what a killed node held
     mutate(os.environ.get("CHAOS_MUTATION", ""))
     uvloop.run(main(sys.argv[1]))

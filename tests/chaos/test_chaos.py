@@ -7,17 +7,22 @@ import random
 
 import pytest
 
+from tests import redis_server
+
 from .__main__ import run_for
 from .machine import ChaosMachine
 from .model import Broken, Counts, Promise
 from .mutations import MUTATIONS
 
-SLICE_S = float(os.environ.get("CHAOS_SECONDS", "60"))
+SLICE_S = float(os.environ.get("CHAOS_SECONDS", "40"))
 
 
 @pytest.mark.timeout(SLICE_S + 120)
-def test_whatever_happens_and_when_nothing_is_lost_doubled_or_reordered() -> None:
-    runs, counts, story = run_for(SLICE_S, random.SystemRandom().randrange(1 << 32))
+@pytest.mark.parametrize("engine", ["embedded", "redis"])
+def test_whatever_happens_and_when_nothing_is_lost_doubled_or_reordered(engine: str) -> None:
+    if engine == "redis" and redis_server.missing is not None:
+        pytest.skip(redis_server.missing)
+    runs, counts, story = run_for(SLICE_S, random.SystemRandom().randrange(1 << 32), engine=engine)
     assert not story, "\n".join(story)
     assert runs
     assert counts.confirmed

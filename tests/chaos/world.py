@@ -15,7 +15,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from imcore.bus.embedded.audit import Books, audit
+from imcore.bus.books import Books
+from imcore.bus.embedded.audit import audit
+from imcore.bus.redis.audit import audit as audit_redis
+from tests.redis_server import RedisServer
 
 from .model import Broken, Counts, Promise
 from .relay import Relay
@@ -94,9 +97,9 @@ class Program:
 
 class World:
     """mutation: how the node breaks the promise on purpose, "" = not at all. still_s: how long nothing may come while
-    something is missing."""
+    something is missing. engine: on which the node runs."""
 
-    def __init__(self, mutation: str, still_s: float) -> None:
+    def __init__(self, mutation: str, still_s: float, engine: str = "embedded") -> None:
         self.promise = Promise(DEVICES)
         self.counts = Counts()
         self._folder = Path(tempfile.mkdtemp(prefix="imcore-chaos-"))
@@ -110,8 +113,12 @@ class World:
         self._began = time.monotonic()
         self.story: list[str] = []
         """What happened, for whom it may concern."""
+        self.still = False
+        """Redis does not answer."""
         self.relay = Relay()
         self._programs: dict[str, Program] = {}
+        # What Redis has answered must not be lost when it is killed, or clients would be told of a gap.
+        self._redis = RedisServer(sync="always") if engine == "redis" else None
         self._node = self._serve()
         for names in DEVICES.values():
             for name in names:
@@ -154,7 +161,24 @@ class World:
         self.counts.kills += 1
         self._note_that("the node is killed")
         self._node.kill()
+        if self.still:  # without it a node can't start
+            self.stop_store(False)
         self._node = self._serve()
+
+    def kill_store(self) -> None:
+        """Redis dies, and comes again with what was on its disk."""
+        assert self._redis is not None
+        self.counts.kills += 1
+        self._note_that("Redis is killed")
+        self._redis.kill()
+        self._redis.start()
+
+    def stop_store(self, on: bool) -> None:
+        """Redis does not answer, or does again."""
+        assert self._redis is not None
+        self._note_that(f"Redis {'stands still' if on else 'goes on'}")
+        self._redis.stop(on)
+        self.still = on
 
     def revive(self) -> None:
         """Start the node again if its own handler took it down."""
@@ -191,6 +215,8 @@ class World:
     def settle(self) -> Counts:
         """Mend everything, wait until it is quiet, and look. Raises `Broken`."""
         self._note_that("everything is mended")
+        if self.still:
+            self.stop_store(False)
         self.relay.mend()
         for name, program in self._programs.items():
             if not program.alive:
@@ -221,9 +247,13 @@ class World:
         for program in (self._node, *self._programs.values()):
             program.kill()
         self.relay.close()
+        if self._redis is not None:
+            self._redis.close()
         shutil.rmtree(self._folder)
 
     def _books(self) -> Books:
+        if self._redis is not None:
+            return audit_redis(self._redis.url, "imcore")
         return audit(self._folder / "data")
 
     def _quiet(self) -> bool:
@@ -242,7 +272,8 @@ class World:
         return 0
 
     def _serve(self) -> Program:
-        data, env = str(self._folder / "data"), {"CHAOS_MUTATION": self._mutation}
+        data = str(self._folder / "data")
+        env = {"CHAOS_MUTATION": self._mutation, "CHAOS_REDIS": self._redis.url if self._redis is not None else ""}
         node = Program("node", data, heard=lambda line: None, env=env)
         self.relay.target = int(node.ready() or "0")
         return node

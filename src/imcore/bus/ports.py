@@ -100,6 +100,8 @@ class Route(msgspec.Struct, gc=False, frozen=True):
     way: Role
     order: int
     """When its HELLO came, among all: of `Routes.order`."""
+    client: str = ""
+    """Which program is on it, as its HELLO says."""
 
     @property
     def session(self) -> str:
@@ -157,6 +159,10 @@ class UplinkQueue(Protocol):
 class Inbox(Protocol):
     """A user's messages from the server, numbered from 1 without gaps."""
 
+    def attach(self, changed: Callable[[Callable[[str], bool]], None]) -> None:
+        """The gateway is told when history was lost, and of a function that says of a user whether the user's inbox is
+        of another epoch now: such links must begin again."""
+
     async def open(self, user: str, device: str, resume: Resume | None, fresh: str, *, down: bool = True) -> Opening:
         """A device comes. `resume` acknowledges everything up to it (wire: "Order of a link", 3 to 5). With `down`
         False it comes only to send: it gets no cursor, and nothing is kept for it."""
@@ -209,8 +215,15 @@ class Push(Protocol):
     def attach(self, node: str, wake: Callable[[Sequence[Wake]], None], room: Callable[[str, bytes], None]) -> None:
         """This node's gateway takes wake-ups for its users, and broadcasts for rooms that have members here."""
 
+    def joined(self, node: str, room: str) -> None:
+        """The first member of a room has come to this node."""
+
+    def left(self, node: str, room: str) -> None:
+        """The last one has gone."""
+
     async def broadcast(self, room: str, body: bytes) -> None:
-        """Hand a transient message to every node; returns when it is on its way."""
+        """Hand a transient message to every node that has members of the room; returns when it is on its way. Raises
+        `EngineError`."""
 
 
 class Load(msgspec.Struct, gc=False, frozen=True, array_like=True):

@@ -1,6 +1,6 @@
-"""Count every message of a node's data folder again, and compare with its counters. Exit 0 only if all adds up.
+"""Count every message again, and compare with the counters. Exit 0 only if all adds up.
 
-The node may run meanwhile or not; nothing is changed.
+Of a node's data folder, or of what its configuration names. Nodes may run meanwhile or not; nothing is changed.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ import argparse
 
 import msgspec
 
-from ..bus.embedded.audit import Books, audit
+from .. import config
+from ..bus.books import Books
+from ..bus.embedded.audit import audit
 from .terminal import write_line
 
 __all__ = ["HELP", "add_arguments", "run"]
@@ -19,16 +21,26 @@ HELP = "count every message again, and compare"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
-    parser.add_argument("--data", default="data", metavar="DIR", help="the node's folder (%(default)s)")
+    parser.add_argument("--config", metavar="FILE", help="the node's configuration, which says where messages are")
+    parser.add_argument("--data", default="data", metavar="DIR", help="without it: the node's folder (%(default)s)")
     parser.add_argument("--json", action="store_true", help="the figures and faults as one line of JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the books."""
-    books = audit(args.data)
+    books = _books(args)
     for line in [msgspec.json.encode(books).decode()] if args.json else _lines(books):
         write_line(line.encode())
     return 1 if books.faults else 0
+
+
+def _books(args: argparse.Namespace) -> Books:
+    settings = config.load(args.config) if args.config is not None else None
+    if settings is None or settings.bus.engine == "embedded":
+        return audit(args.data if settings is None else settings.node.data)
+    from ..bus.redis.audit import audit as audit_redis  # what it needs is an extra
+
+    return audit_redis(settings.bus.url, settings.bus.space)
 
 
 def _lines(books: Books) -> list[str]:

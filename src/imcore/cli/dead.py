@@ -1,6 +1,7 @@
 """Messages whose handler failed too often: list them, show one, have them handled again, or give them up.
 
-What is asked for is done by the node that owns the folder: within seconds if it runs, else at its next start.
+In a node's data folder, what is asked for is done by the node that owns it: within seconds if it runs, else at its
+next start. In Redis it is done at once.
 """
 
 from __future__ import annotations
@@ -8,15 +9,19 @@ from __future__ import annotations
 import argparse
 import sqlite3
 import time
+from collections.abc import Callable
 from contextlib import closing, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import msgspec
 
+from .. import config
+from ..bus.books import Action, Letter
 from ..bus.embedded.audit import reading
-from ..bus.embedded.dead import Action, Letter, ask, letters
+from ..bus.embedded.dead import ask, letters
 from ..bus.embedded.store import explain, in_use
 from ..errors import ConfigError, EngineError
 from .terminal import Failed, visible, write_line
@@ -26,35 +31,54 @@ __all__ = ["HELP", "add_arguments", "run"]
 HELP = "messages whose handler failed too often"
 PATIENCE_S = 10.0
 """How long a running node is waited for."""
+_DONE: dict[Action, bytes] = {"replay": b"replayed", "drop": b"dropped"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument("action", choices=["list", "show", "replay", "drop"], help="what to do")
     parser.add_argument("number", nargs="*", help="numbers of the list, or `all`")
-    parser.add_argument("--data", default="data", metavar="DIR", help="the node's folder (%(default)s)")
+    parser.add_argument("--config", metavar="FILE", help="the node's configuration, which says where messages are")
+    parser.add_argument("--data", default="data", metavar="DIR", help="without it: the node's folder (%(default)s)")
     parser.add_argument("--json", action="store_true", help="list and show: one line of JSON for each")
 
 
 def run(args: argparse.Namespace) -> int:
     """Do it."""
+    settings = config.load(args.config) if args.config is not None else None
+    if settings is not None and settings.bus.engine == "redis":
+        from ..bus.redis import audit as on_redis  # what it needs is an extra
+
+        bus = settings.bus
+
+        def do_now(numbers: list[int], action: Action) -> None:
+            count = sum(on_redis.settle_letter(bus.url, bus.space, number, action) for number in numbers)
+            write_line(b"%d %s" % (count, _DONE[action]))
+
+        return _run(args, on_redis.letters(bus.url, bus.space), do_now)
+    data = args.data if settings is None else settings.node.data
     try:
-        with closing(reading(args.data)) as connection:
-            found = {letter.number: letter for letter in letters(connection)}
-        if args.action == "list":
-            if args.number:
-                raise ConfigError("dead list: expected no numbers; `dead show NUMBER` tells all about one")
-            chosen = list(found.values())
-        else:
-            chosen = _chosen(args.action, args.number, found)
-        if args.action in ("list", "show"):
-            for letter in chosen:
-                text = _as_json(letter) if args.json else _line(letter, whole=args.action == "show")
-                write_line(visible(text.encode()))
-        elif chosen:
-            _have_it_done(Path(args.data), [letter.number for letter in chosen], cast(Action, args.action))
+        with closing(reading(data)) as connection:
+            found = list(letters(connection))
+        return _run(args, found, partial(_have_it_done, Path(data)))
     except sqlite3.Error as error:
-        raise EngineError(f"{args.data}: {explain(error)}") from error
+        raise EngineError(f"{data}: {explain(error)}") from error
+
+
+def _run(args: argparse.Namespace, all_of_them: list[Letter], do: Callable[[list[int], Action], None]) -> int:
+    found = {letter.number: letter for letter in all_of_them}
+    if args.action == "list":
+        if args.number:
+            raise ConfigError("dead list: expected no numbers; `dead show NUMBER` tells all about one")
+        chosen = list(found.values())
+    else:
+        chosen = _chosen(args.action, args.number, found)
+    if args.action in ("list", "show"):
+        for letter in chosen:
+            text = _as_json(letter) if args.json else _line(letter, whole=args.action == "show")
+            write_line(visible(text.encode()))
+    elif chosen:
+        do([letter.number for letter in chosen], cast(Action, args.action))
     return 0
 
 
@@ -76,7 +100,7 @@ def _have_it_done(folder: Path, numbers: list[int], action: Action) -> None:
     file = folder / "imcore.db"
     with closing(sqlite3.connect(file, isolation_level=None, timeout=PATIENCE_S)) as connection:
         ask(connection, numbers, action)
-        done = b"replayed" if action == "replay" else b"dropped"
+        done = _DONE[action]
         if not in_use(folder):
             write_line(b"%d will be %s when the node starts" % (len(numbers), done))
             return

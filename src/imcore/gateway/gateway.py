@@ -7,7 +7,7 @@ import inspect
 import logging
 import sys
 import time
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self
@@ -68,7 +68,7 @@ class Gateway:
         async with AsyncExitStack() as stack:
             self.hub = Hub(asyncio.get_running_loop(), window=self.limits.window_bytes, native=self._native)
             stack.callback(self.hub.close)
-            self.rooms = Rooms(self.hub, self.limits)
+            self.rooms = Rooms(self.hub, self.limits, self.bus.push, self.name)
             self.downlink = Downlink(self.bus, self.limits, self.spawn)
             self._tasks = await stack.enter_async_context(asyncio.TaskGroup())
             self._pulse = Pulse(self.bus.loads, self.name, lambda: self.hub.links)
@@ -82,6 +82,7 @@ class Gateway:
             stack.callback(self._listeners.close)
             self.bus.push.attach(self.name, self._wake, self.rooms.broadcast)
             self.bus.routes.attach(self.name, self._superseded)
+            self.bus.inbox.attach(self._history_lost)
             self._stack = stack.pop_all()
         return self
 
@@ -192,7 +193,8 @@ class Gateway:
                 self._turn_away(link)
                 return
             device = sys.intern(hello.device)  # most devices share a few names
-            route = Route(user, device, self.name, place(self.limits.devices, device), hello.role, order)
+            client = sys.intern(hello.client)
+            route = Route(user, device, self.name, place(self.limits.devices, device), hello.role, order, client)
             self._seat(link, route)
             try:
                 newer = await self.bus.routes.claim(route)
@@ -279,6 +281,12 @@ class Gateway:
                     link.wake(wake)
             else:
                 found.wake(wake)
+
+    def _history_lost(self, concerns: Callable[[str], bool]) -> None:
+        """What these links were told of their inboxes holds no more: they resume, and hear of it in WELCOME."""
+        for link in self.links():
+            if link.role is not None and concerns(link.user):
+                link.farewell("internal", "the inbox has lost what was newest in it: resume", 0)
 
     def _superseded(self, route: Route, newer: Route) -> None:
         for link in self.links(route.user):

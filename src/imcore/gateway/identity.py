@@ -30,10 +30,11 @@ def load(path: str | os.PathLike[str]) -> Ed25519PrivateKey:
 
 
 def kept(folder: str | os.PathLike[str]) -> Ed25519PrivateKey:
-    """The key that is kept in this folder, which is there; made at the first time. Raises `ConfigError`."""
+    """The key that is kept in this folder; both are made at the first time. Raises `ConfigError`."""
     path = Path(folder) / FILE
     if not path.exists():
         key = Ed25519PrivateKey.generate()
+        path.parent.mkdir(parents=True, exist_ok=True)
         new = path.with_suffix(".new")
         new.unlink(missing_ok=True)
         new.touch(mode=0o600)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from .._hub import Hub
 from .._link import Link
 from .._room import Room
+from ..bus.ports import Push
 from ..errors import EncodeError
 from ..messages import Refusal
 from .limits import Limits
@@ -21,17 +22,18 @@ class _OpenRoom(Room):
 
     __slots__ = ("rooms",)
 
-    rooms: dict[str, Room]
+    rooms: Rooms
 
     def on_empty(self) -> None:
-        if self.rooms.get(self.name) is self:
-            del self.rooms[self.name]
+        self.rooms.emptied(self)
 
 
 class Rooms:
-    """All rooms that have members here."""
+    """All rooms that have members on this node. push: told which these are."""
 
-    def __init__(self, hub: Hub, limits: Limits) -> None:
+    def __init__(self, hub: Hub, limits: Limits, push: Push, node: str) -> None:
+        self._push = push
+        self._node = node
         self._hub = hub
         self._limits = limits
         self._rooms: dict[str, Room] = {}
@@ -48,7 +50,7 @@ class Rooms:
             except EncodeError as error:
                 refuse(link, id, Refusal("no_route", str(error)))
                 return
-            room.rooms = self._rooms
+            room.rooms = self
         elif room.holds(link):
             link.confirm(id)
             return
@@ -57,7 +59,9 @@ class Rooms:
                 link, id, Refusal("rate_limited", f"expected at most {self._limits.rooms_per_link} rooms on one link")
             )
             return
-        self._rooms[name] = room
+        if name not in self._rooms:
+            self._rooms[name] = room
+            self._push.joined(self._node, name)
         room.join(link)
         link.confirm(id)
 
@@ -67,6 +71,12 @@ class Rooms:
         if room is not None:
             room.leave(link)
         link.confirm(id)
+
+    def emptied(self, room: Room) -> None:
+        """Its last member has gone."""
+        if self._rooms.get(room.name) is room:
+            del self._rooms[room.name]
+            self._push.left(self._node, room.name)
 
     def publish(self, link: Link, id: int, name: str, body: bytes, down: Link | None) -> None:
         """A client's message for a room that this link is not in. down: the same device's link that is listening, which

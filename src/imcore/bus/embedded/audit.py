@@ -11,47 +11,15 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-import msgspec
-
 from ...errors import EngineError
+from ..books import SHOWN, Books, expect
 from .recover import Recovered, recover
 from .store import VERSION, explain
 from .users import Limits
 
-__all__ = ["Books", "audit", "reading"]
+__all__ = ["audit", "reading"]
 
 NO_LIMITS = Limits(1 << 62, 1 << 62, 1 << 62, 1 << 62)
-SHOWN = 20
-"""Faults of a kind that are told one by one."""
-
-
-class Books(msgspec.Struct):
-    """Messages since the database was made, and what does not add up."""
-
-    accepted: int
-    """From devices. accepted = settled + waiting + dead + dropped."""
-    settled: int
-    waiting: int
-    """In the queue, for their handler."""
-    dead: int
-    """Put aside, since their handler failed too often; they wait for somebody to decide."""
-    dropped: int
-    """Dead ones that were given up."""
-    replayed: int
-    """Dead ones that came to their handler again, however often."""
-    withdrawn: int
-    """Numbers that devices gave up: they are not among the accepted."""
-    appended: int
-    """To inboxes. appended = delivered + undelivered + expired."""
-    delivered: int
-    undelivered: int
-    """In inboxes, for devices."""
-    expired: int
-    """Let go of before all devices that count had them: over the limits of their inbox."""
-    users: int
-    devices: int
-    faults: list[str]
-    """What does not add up; empty = all is well."""
 
 
 def reading(folder: str | os.PathLike[str]) -> sqlite3.Connection:
@@ -115,12 +83,12 @@ def _books(connection: sqlite3.Connection) -> Books:
     if not left.counters:
         faults.append("counters: none; no node of this version has opened the database")
         return books
-    _expect(faults, "settled + waiting + dead + dropped", books.settled + books.waiting + dead + books.dropped,
+    expect(faults, "settled + waiting + dead + dropped", books.settled + books.waiting + dead + books.dropped,
             "accepted", books.accepted)  # fmt: skip
-    _expect(faults, "dead + dropped + replayed", dead + books.dropped + books.replayed, "put aside", totals["buried"])
-    _expect(faults, "the inboxes' newest numbers", heads, "appended", totals["appended"])
-    _expect(faults, "what the inboxes let go of", gone, "delivered and expired", totals["gone"])
-    _expect(faults, "what the inboxes say has expired", expired, "expired", totals["expired"])
+    expect(faults, "dead + dropped + replayed", dead + books.dropped + books.replayed, "put aside", totals["buried"])
+    expect(faults, "the inboxes' newest numbers", heads, "appended", totals["appended"])
+    expect(faults, "what the inboxes let go of", gone, "delivered and expired", totals["gone"])
+    expect(faults, "what the inboxes say has expired", expired, "expired", totals["expired"])
     for kind in (_rows(connection, left), _cursors(connection, left)):
         for told, fault in enumerate(kind):
             if told == SHOWN:
@@ -128,11 +96,6 @@ def _books(connection: sqlite3.Connection) -> Books:
                 break
             faults.append(fault)
     return books
-
-
-def _expect(faults: list[str], what: str, found: int, name: str, counted: int) -> None:
-    if found != counted:
-        faults.append(f"{what}: {found}, but {name} counts {counted}")
 
 
 def _inboxes(connection: sqlite3.Connection, left: Recovered) -> tuple[int, int, int, int]:

@@ -8,28 +8,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from typing import Literal
 
 import msgspec
 
+from ..books import Action, Letter
 from ..ports import Uplink
 from .store import Statement, add
 
-__all__ = ["Action", "Letter", "Request", "ask", "bury", "drop", "forget", "keys", "letters", "open_requests"]
-
-Action = Literal["replay", "drop"]
-
-
-class Letter(msgspec.Struct, frozen=True):
-    """A message that was put aside."""
-
-    number: int
-    message: Uplink
-    error: str
-    """What its handler raised last."""
-    buried_ms: int
-    asked: Action | None
-    """What somebody has asked for, and the node has not done yet."""
+__all__ = ["Request", "ask", "bury", "drop", "forget", "keys", "letters", "open_requests"]
 
 
 class Request(msgspec.Struct, frozen=True):

@@ -47,6 +47,9 @@ class EmbeddedInbox:
         self._keys: dict[tuple[str, str], int] = {}
         self._asked: list[tuple[str, Callable[[int], None]]] = []
 
+    def attach(self, changed: Callable[[Callable[[str], bool]], None]) -> None:
+        """History is lost between two lives of the process only, never while links stand."""
+
     async def open(self, user: str, device: str, resume: Resume | None, fresh: str, *, down: bool = True) -> Opening:
         """A device comes. Raises `EngineError` if its state can't be read."""
         state = self._users.get(user)

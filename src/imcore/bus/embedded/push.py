@@ -22,6 +22,12 @@ class LocalPush:
         """This node's gateway takes wake-ups for its users, and broadcasts for rooms that have members here."""
         self._nodes[node] = wake, room
 
+    def joined(self, node: str, room: str) -> None:
+        """Nobody need know: every gateway hears everything."""
+
+    def left(self, node: str, room: str) -> None:
+        """Nor this."""
+
     async def broadcast(self, room: str, body: bytes) -> None:
         """Hand a transient message to every node; returns when it is on its way."""
         for _, hand in list(self._nodes.values()):
