@@ -266,6 +266,41 @@ class TestStayingConnected:
             async with asyncio.timeout(5):
                 await resumed.wait()
 
+    def test_silence_after_a_message_is_noticed_long_before_the_heartbeat(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(heartbeat, "OVERDUE_S", 0.2)
+        pinged = asyncio.Event()
+
+        async def frozen(link: Conversation) -> None:
+            await link.welcome(heartbeat=(30, 600))
+            await link.expect(MSG)
+            link.say(PONG, (await link.expect(PING)).id)
+            await link.expect(PING)  # is anybody there?
+            pinged.set()
+            await link.rest()
+
+        @with_client(frozen, accept)
+        async def _(im: Client) -> None:
+            async with asyncio.timeout(heartbeat.PATIENCE_S):  # the old link is not waited for to die
+                await im.send("chat", b"x")
+            assert pinged.is_set()
+
+    def test_a_gateway_that_is_slow_to_confirm_but_lives_keeps_its_link(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(heartbeat, "OVERDUE_S", 0.1)
+
+        async def slow(link: Conversation) -> None:
+            await link.welcome(heartbeat=(30, 600))
+            number = (await link.expect(MSG)).id
+            for _ in range(4):
+                link.say(PONG, (await link.expect(PING)).id)
+            link.say(ACK, number)
+            await pong(link)
+
+        @with_client(slow)
+        async def _(im: Client) -> None:
+            await im.send("chat", b"x")
+
     @pytest.mark.platform
     @pytest.mark.skipif(sys.platform != "linux", reason="the kernel can't be asked what is on its way")
     def test_a_narrow_network_is_slow_not_dead(self, monkeypatch: pytest.MonkeyPatch) -> None:

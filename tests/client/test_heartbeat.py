@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import socket
+import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from imcore.client.backoff import FIRST_S, LIVED_S, MOST_S, Backoff
-from imcore.client.heartbeat import PATIENCE_S, Heartbeat, unsent
+from imcore.client.heartbeat import OVERDUE_S, PATIENCE_S, Heartbeat, acknowledged, unsent
 
 
 @given(st.integers(1, 65535), st.integers(0, 65535), st.floats(0, 60))
@@ -18,7 +19,7 @@ def test_pings_keep_within_the_bounds_and_announce_the_next_sign_of_life(least: 
     beat = Heartbeat(least, most, rtt)
     token, body = beat.ping(100.0)
     assert beat.pong(token, 100.0 + rtt)
-    pause = beat.pause()
+    pause = beat.pause(100.0 + rtt)
     assert 0.8 * least <= pause <= 0.9 * most
     announced = int.from_bytes(body)
     assert announced >= min(pause, 65535)
@@ -35,6 +36,21 @@ def test_patience_follows_the_round_trip() -> None:
         assert beat.pong(token, now)
     assert beat.rtt == pytest.approx(4.0, rel=0.01)
     assert beat.patience == pytest.approx(20.0, rel=0.01)
+
+
+def test_an_answer_is_overdue_later_on_a_slow_network_and_after_each_link_that_was_given_up_for_it() -> None:
+    assert Heartbeat(30, 600, 0.01).overdue(0) == OVERDUE_S
+    assert Heartbeat(30, 600, 2.0).overdue(0) == 10.0
+    assert [Heartbeat(30, 600, 0.01).overdue(doubts) for doubts in (1, 2, 5, 9)] == [
+        OVERDUE_S * factor for factor in (2, 4, 32, 32)
+    ]
+
+
+def test_between_pings_it_says_how_long_until_the_next() -> None:
+    beat = Heartbeat(30, 30, 0.01)
+    pause = beat.pause(100.0)
+    assert beat.left(100.0) == pytest.approx(pause)
+    assert beat.left(101.0) == pytest.approx(pause - 1)
 
 
 def test_only_the_last_ping_is_answered_and_once() -> None:
@@ -65,6 +81,28 @@ def test_the_kernel_tells_what_is_on_its_way() -> None:
             right.recv(1000)
             assert unsent(left.fileno()) == 0
     assert unsent(-1) == 0
+
+
+@pytest.mark.platform
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel can't be asked what was acknowledged")
+def test_the_kernel_tells_how_much_was_acknowledged_while_more_is_on_its_way() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as left:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        left.connect(server.getsockname())
+        right, _ = server.accept()
+        with right:
+            assert acknowledged(left.fileno()) == 0
+            left.setblocking(False)
+            sent = left.send(bytes(1 << 20))
+            while acknowledged(left.fileno()) < 2048:
+                pass
+            before = acknowledged(left.fileno())
+            assert 0 < before < sent
+            right.recv(1 << 16, socket.MSG_WAITALL)
+            while before == acknowledged(left.fileno()):
+                pass
+            assert acknowledged(left.fileno()) > before
+    assert acknowledged(-1) == 0
 
 
 def test_back_off_is_jittered_from_the_first_retry_doubles_and_ends_at_its_most() -> None:

@@ -73,6 +73,8 @@ class Client(Transfers):
     and sends raise `LinkClosed`, which says what to do.
     """
 
+    doubts: int = 0
+
     def __init__(
         self,
         points: Iterable[str],
@@ -318,6 +320,7 @@ class Client(Transfers):
             self._acknowledge_soon()
 
     def answer(self, link: ClientLink, number: int, refusal: Refusal | None) -> None:
+        self.doubts = 0
         if not self._rooms.answer(link, number, refusal) and link is self._sending.link:
             self._sending.answer(number, refusal)
 

@@ -4,32 +4,38 @@ to the kernel: whether what we sent is still getting through."""
 from __future__ import annotations
 
 import math
+import os
 import random
+import socket
 import sys
 
 if sys.platform == "linux":
     import fcntl
     import termios
 
-__all__ = ["Heartbeat", "unsent"]
+__all__ = ["Heartbeat", "acknowledged", "unsent"]
 
 USUAL_S = 30.0
 """Seconds between pings, if the gateway allows it: no NAT that we know forgets a mapping sooner."""
+DOUBTS_MOST = 5
 PATIENCE_S = 3.0
 """The least time that an answer gets, seconds."""
 PATIENCE_RTT = 5
 """And in round trips."""
+OVERDUE_S = 1.0
+"""How long the answer to a message may take at least before somebody asks whether the link lives, seconds."""
 
 
 class Heartbeat:
     """One link's. least_s, most_s: the gateway's bounds on the time between pings (wire: `Welcome.heartbeat`). rtt: the
     first round trip, measured on the handshake, seconds."""
 
-    __slots__ = ("_interval", "_since", "_suspect", "_token", "rtt", "waiting")
+    __slots__ = ("_interval", "_next", "_since", "_suspect", "_token", "rtt", "waiting")
 
     def __init__(self, least_s: float, most_s: float, rtt: float) -> None:
         self._interval = min(max(USUAL_S, least_s), most_s)
         self._since = 0.0
+        self._next = 0.0
         self._token = 0
         self._suspect = -1
         self.rtt = rtt
@@ -51,6 +57,11 @@ class Heartbeat:
         """How long the answer may take with nothing else coming, seconds."""
         return max(PATIENCE_S, PATIENCE_RTT * self.rtt)
 
+    def overdue(self, doubts: int) -> float:
+        """How long the answer to a message may take with nothing else coming, before it is asked for a sign of life.
+        doubts: links before this one that were given up for such a silence, and no better one was found."""
+        return max(OVERDUE_S, PATIENCE_RTT * self.rtt) * (1 << min(doubts, DOUBTS_MOST))
+
     def pong(self, token: int, now: float) -> bool:
         """An answer; False if it is not that of the last ping."""
         if not self.waiting or token != self._token:
@@ -59,10 +70,16 @@ class Heartbeat:
         self.rtt += (now - self._since - self.rtt) / 4
         return True
 
-    def pause(self) -> float:
+    def pause(self, now: float) -> float:
         """Seconds until the next ping: a little early, so that many clients do not fall into step, and that a second
         question about what is missing (`doubt`) usually falls within the interval too."""
-        return self._interval * random.uniform(0.8, 0.9)
+        pause = self._interval * random.uniform(0.8, 0.9)
+        self._next = now + pause
+        return pause
+
+    def left(self, now: float) -> float:
+        """Seconds until the ping that `pause` gave the time of; 0 or less if it is due."""
+        return self._next - now
 
     def doubt(self, received: int) -> bool:
         """The head is ahead of what came. True if it was already, with the same number, a while ago: a push was
@@ -74,6 +91,20 @@ class Heartbeat:
     def trust(self) -> None:
         """The head is not ahead."""
         self._suspect = -1
+
+
+def acknowledged(fd: int) -> int:
+    """Bytes that the other side's kernel has acknowledged since the connection began (tcp(7), TCP_INFO). 0 while all is
+    acknowledged, and where that can't be asked: then nothing is on its way, as far as anybody can tell."""
+    if unsent(fd) == 0:
+        return 0
+    with socket.socket(fileno=os.dup(fd)) as sock:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED + 8)
+    return int.from_bytes(info[_BYTES_ACKED:], sys.byteorder)
+
+
+_BYTES_ACKED = 120
+"""Where `tcpi_bytes_acked` lies in Linux's `struct tcp_info`."""
 
 
 def unsent(fd: int) -> int:

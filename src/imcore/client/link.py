@@ -15,7 +15,7 @@ from .._link import Link
 from ..errors import FrameError, LinkClosed, RemoteError, WayError
 from ..messages import Error, GoAway, Hello, Refusal, Resume, Role, Welcome, pack, unpack
 from ..session import HELLO_LIMIT, Phase, moves
-from .heartbeat import Heartbeat, unsent
+from .heartbeat import Heartbeat, acknowledged
 
 __all__ = ["ClientLink", "Owner"]
 
@@ -27,6 +27,9 @@ _OPEN = moves(Phase.CLIENT_OPEN)
 
 class Owner(Protocol):
     """Who is told what a link brings; all calls are made in the link's turn."""
+
+    doubts: int
+    """Links that were given up for a silence since the last answer."""
 
     def welcomed(self, link: ClientLink, welcome: Welcome) -> None:
         """The link is open. May raise `RemoteError`: then it is closed."""
@@ -63,8 +66,10 @@ class ClientLink(Link):
     """One connection to a gateway, for one HELLO."""
 
     __slots__ = (
+        "acknowledged",
         "again",
         "asked",
+        "awaiting",
         "beat",
         "beats",
         "hasty",
@@ -113,6 +118,9 @@ class ClientLink(Link):
         self.beat: Heartbeat | None = None
         self.said = 0.0
         self.sounded: list[asyncio.Future[bool]] = []
+        self.acknowledged = 0
+        self.awaiting = False
+        """An answer is due, and its time runs."""
         self.unread = 0
         self.wire = -1
         """The descriptor beneath, whatever carries the frames; -1 = not known."""
@@ -133,8 +141,9 @@ class ClientLink(Link):
 
     def due(self) -> None:
         """An answer is due: from here on a silence means something."""
-        if not self.beats and self.beat is not None and not self.beat.waiting:
-            self.expect(self.beat.patience, renew=True)
+        if self.beat is not None and not self.beat.waiting and not self.awaiting:
+            self.awaiting = True
+            self.expect(self.beat.overdue(self.owner.doubts), renew=True)
 
     def check(self) -> None:
         """Ask now whether it lives, and what it has not brought."""
@@ -196,22 +205,25 @@ class ClientLink(Link):
 
     def on_deadline(self) -> None:
         beat = self.beat
+        self.awaiting = False
         if beat is None:
             self.die("timeout", "no WELCOME came in time: no gateway, or something on the way holds it back")
         elif not self.beats and not self.owner.waits(self):
             pass  # it may be silent as long as it likes
         elif not beat.waiting:
-            self._ping(beat)
-        elif self.paused:
+            left = beat.left(self.loop.time())
+            if left > 0 and not self.owner.waits(self):  # all was answered, and it is no time for a heartbeat
+                self.expect(left)
+            else:
+                self._ping(beat)
+        elif self.paused or self._moves():
+            self.expect(beat.patience, renew=True)
+        elif self.beats and not self.over.done() and self.owner.waits(self):
+            self.owner.doubts += 1
+            self.leave()  # another one is opened beside it: whichever answers first is the one
             self.expect(beat.patience, renew=True)
         else:
-            # What we said may still be on its way through a narrow network: that is slow, not dead.
-            unread = unsent(self.wire)
-            if 0 < unread != self.unread:
-                self.unread = unread
-                self.expect(beat.patience, renew=True)
-            else:
-                self.die("timeout", f"no answer to a ping within {beat.patience:.1f} s")
+            self.die("timeout", f"no answer to a ping within {beat.patience:.1f} s")
 
     def on_end(self, error: Exception | None) -> None:
         if isinstance(error, WayError):
@@ -225,6 +237,11 @@ class ClientLink(Link):
             self.opened.set_exception(self.reason)
             self.opened.exception()  # perhaps nobody waits any more
         self.owner.ended(self)
+
+    def _moves(self) -> bool:
+        """What we said is still on its way through a narrow network: that is slow, not dead."""
+        before, self.acknowledged = self.acknowledged, acknowledged(self.wire)
+        return self.acknowledged > before
 
     # What frames mean.
 
@@ -268,9 +285,11 @@ class ClientLink(Link):
             self.die("internal", f"the inbox goes on behind number {received}, but nothing came: asking for it anew")
             return
         else:
-            self.expect(min(beat.patience, beat.pause()))
+            self.expect(min(beat.patience, beat.pause(self.loop.time())))
             return
-        self.expect(beat.pause())
+        self.expect(beat.pause(self.loop.time()))
+        if self.owner.waits(self):
+            self.due()
 
     def _sound(self, answered: bool) -> None:
         waiting, self.sounded = self.sounded, []
@@ -281,8 +300,9 @@ class ClientLink(Link):
     def _ping(self, beat: Heartbeat) -> None:
         token, body = beat.ping(self.loop.time())
         self.send(PING, token, body=body)
-        self.unread = 0
-        self.expect(beat.patience, renew=True)
+        self.acknowledged = acknowledged(self.wire)
+        patience = beat.overdue(self.owner.doubts) if self.owner.waits(self) else beat.patience
+        self.expect(patience, renew=True)
 
     def _blame(self, error: RemoteError) -> None:
         """The other side broke the contract: say so, and close."""
