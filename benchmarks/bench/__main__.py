@@ -15,11 +15,13 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ..peers.base import Peer
 from ..peers.frames import Imcore
 from ..peers.mqtt import Mosquitto
+from ..peers.nginx import Nginx
 from ..peers.text import Nats, Redis
 from ..peers.websocket import Picows, Websockets
-from . import behaviour, core, durable, fairness, growth, links, over_redis, throughput
+from . import behaviour, core, durable, fairness, growth, links, media, over_redis, throughput
 from .machine import cores, facts
 from .picture import draw
 from .plan import Plan, RowResult, Sizes
@@ -44,8 +46,9 @@ ROWS: dict[str, Callable[[Plan], RowResult]] = {
     "big": behaviour.big,
     "fair": fairness.row,
     "redis": over_redis.row,
+    "media": media.row,
 }
-SYSTEM_PEERS = (Redis, Nats, Mosquitto)
+SYSTEM_PEERS = (Redis, Nats, Mosquitto, Nginx)
 FILE_WIDTH = 140
 
 
@@ -108,8 +111,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _everyone() -> list[Imcore | Redis | Nats | Mosquitto | Picows | Websockets]:
-    return [Imcore(), Redis(), Nats(), Mosquitto(), Picows(), Websockets()]
+def _everyone() -> list[Peer]:
+    return [Imcore(), Redis(), Nats(), Mosquitto(), Picows(), Websockets(), Nginx()]
 
 
 if __name__ == "__main__":

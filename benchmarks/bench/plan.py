@@ -33,13 +33,16 @@ class Sizes:
     slow: int = 1000
     slow_seconds: float = 8.0  # in less, the kernel's buffers take it all
     big: int = 100
+    file: int = 100_000_000
+    uploads: int = 100
+    media_s: float = 10.0
 
     @classmethod
     def small(cls) -> Sizes:
         """To see that everything works, not to measure."""
         return cls(
             members=10, echo=4, pairs=4, idle=20, rounds=2, quiet_s=0, users=10, strangers=5000, growth=(4, 8), slow=5,
-            slow_seconds=0.3, big=3,
+            slow_seconds=0.3, big=3, file=1_000_000, uploads=3, media_s=0.3,
         )  # fmt: skip
 
 

@@ -26,6 +26,7 @@ PROGRAMS = {
     "probe": ["probe.c"],
     "slow": ["slow.c"],
     "flood": ["flood.c"],
+    "transfer": ["transfer.c"],
 }
 OPENSSL = Path("/usr/include/openssl/ssl.h")
 

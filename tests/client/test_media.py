@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from math import inf
 from pathlib import Path
 
 import msgspec
@@ -15,7 +16,8 @@ import pytest
 import uvloop
 
 from imcore import Client, MediaDamaged, Node, Reference, Refused, Unknown
-from imcore.client import media_way
+from imcore.client import State, media_way
+from imcore.client.connection import Connection
 from imcore.client.media_down import missing, with_piece
 from imcore.client.media_up import PART_LEAST, parts_for
 from imcore.config import Config, Listen, Media
@@ -210,6 +212,45 @@ class TestBreaks:
                 again = await alice.upload(tmp_path / "clip", state=state)
                 assert again.id != reference.id
                 assert again.sha256 == reference.sha256
+
+        uvloop.run(work())
+
+
+class TestGivingWay:
+    def test_messages_are_timed_while_a_file_moves_and_it_slows_down_when_they_take_long(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("imcore.client.media.EVERY_S", 0.01)
+        real = Connection.round_trip
+        trips: list[float] = []
+        rates: list[float] = []
+
+        async def round_trip(connection: Connection) -> float | None:
+            took = await real(connection)
+            if took is None:
+                return None
+            trips.append(took)
+            return took + (5.0 if 2 <= len(trips) < 5 else 0.0)  # a queue that builds up, and is gone again
+
+        monkeypatch.setattr(Connection, "round_trip", round_trip)
+
+        async def work() -> None:
+            (tmp_path / "clip").write_bytes(BIG)
+            async with (
+                serving(tmp_path) as node,
+                Slow(node.addresses[0], rate=20_000_000) as slow,
+                client(node, media=[slow.address]) as alice,
+            ):
+                await until(lambda: alice.state is State.OPEN)
+
+                def progress(over: int, size: int) -> None:
+                    assert alice._media.yielding is not None
+                    rates.append(alice._media.yielding.rate)
+
+                await alice.upload(tmp_path / "clip", progress=progress, timeout=50)
+            assert all(0 < took < 10 for took in trips)
+            assert rates[0] == inf
+            assert min(rates) < inf
 
         uvloop.run(work())
 

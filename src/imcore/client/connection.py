@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -155,9 +156,8 @@ class Connection:
         link = self.long.link
         if link is None or link.paused or isinstance(link, ExchangeLink):
             return None
-        now = asyncio.get_running_loop().time
-        began = now()
-        return now() - began if await link.sound() else None
+        began = time.monotonic()  # the loop's own time stands still for a whole turn
+        return time.monotonic() - began if await link.sound() else None
 
     def close(self) -> None:
         """End both links now."""

@@ -51,7 +51,8 @@ class Media:
         self._round_trip = round_trip
         self._through = through
         self._active = 0
-        self._yielding: Yielding | None = None
+        self.yielding: Yielding | None = None
+        """How they give way to messages; None before the first one."""
         self._watcher: asyncio.Task[None] | None = None
         self.text = ""
         """What went wrong last, while it is tried again."""
@@ -90,14 +91,14 @@ class Media:
     async def _transfer(self, seconds: float | None) -> AsyncIterator[tuple[Way, Yielding]]:
         """One at work; as long as there is any, the round trip of messages is watched."""
         loop = asyncio.get_running_loop()
-        if self._yielding is None or self._watcher is None:
-            self._yielding = Yielding(loop.time())
-            self._watcher = loop.create_task(self._watch(self._yielding), name="imcore media")
+        if self.yielding is None or self._watcher is None:
+            self.yielding = Yielding(loop.time())
+            self._watcher = loop.create_task(self._watch(self.yielding), name="imcore media")
         self._active += 1
         way = Way(self._points, self._token, self._tls, self._through)
         try:
             async with asyncio.timeout(seconds), way.open():
-                yield way, self._yielding
+                yield way, self.yielding
         except TimeoutError:
             why = f" ({self.text})" if self.text else ""
             raise Unknown(0, f"{seconds:g} s are up, and the file is not over{why}: go on by the same call") from None
