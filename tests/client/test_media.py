@@ -230,7 +230,7 @@ class TestGivingWay:
             if took is None:
                 return None
             trips.append(took)
-            return took + (5.0 if 2 <= len(trips) < 5 else 0.0)  # a queue that builds up, and is gone again
+            return took + 0.1 * len(rates)  # a queue that builds up
 
         monkeypatch.setattr(Connection, "round_trip", round_trip)
 
