@@ -23,7 +23,7 @@ __all__ = ["Move", "Movers", "Sink"]
 
 TURN = 4 * 1024 * 1024
 """Bytes of one turn, at most."""
-BUFFER = 256 * 1024
+BUFFER = 1024 * 1024
 """Bytes that a thread reads at once."""
 LINGER_MS = 20
 """How long a thread waits for a socket itself, if no other transfer waits for a thread."""
