@@ -34,6 +34,8 @@ ONE = 10
 """Files of a run, one after another or all at once."""
 TEXTS_A_SECOND = 200
 PAIRS = 10
+PHONE = 3_000_000
+"""Bytes a second of one of many uploads: 24 Mbit/s. Faster, what waits for the loopback's one queue would be measured."""
 SHARED = "imcore, on the gateway's address"
 THROUGHPUT = [
     Column("mb_per_s", "MB a second"),
@@ -138,7 +140,7 @@ def _transfer(peer: Peer, way: str, flight: int, size: int, *, own: bool = True)
                 data = number(ONE) + b"".join(heads)
             else:
                 data = _uploads(port, ONE, size) if way == "put" else _downloads(port, ONE, source)
-            with Load("transfer", way, "127.0.0.1", port, flight, source) as load:
+            with Load("transfer", way, "127.0.0.1", port, flight, source, 0) as load:
                 found = talk(load, data, server)
             return {**found, "cpu_ms_per_mb": found["cpu_s"] * 1e9 / found["bytes"]}
 
@@ -173,7 +175,7 @@ def _beside(
     """Talk with p2p while transfer is at work."""
     if not uploads:
         return talk(load, blob(Imcore(), PAIRS), server)
-    with Load("transfer", "put", "127.0.0.1", port, flight, source) as transfer:
+    with Load("transfer", "put", "127.0.0.1", port, flight, source, PHONE) as transfer:
         # What loads the server shares a core with what measures: it gives way there.
         os.setpriority(os.PRIO_PROCESS, transfer.process.pid, 10)
 

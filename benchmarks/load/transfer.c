@@ -1,8 +1,9 @@
 /* transfer: files over HTTP, many at once: a server's throughput, up or down.
  *
- * usage: transfer put|get HOST PORT FLIGHT FILE < blob
+ * usage: transfer put|get HOST PORT FLIGHT FILE RATE < blob
  *   blob  number N; then N times: string, a whole request head; each goes on a connection of its own, FLIGHT at once
  *   put   behind each head go the bytes of FILE; a response begins with a status of 2xx
+ *   RATE  bytes a second that each connection sends at most, evenly (SO_MAX_PACING_RATE); 0 = as fast as it goes
  *   get   a response has a Content-Length, and so many bytes behind its head; FILE is not opened
  * JSON: bytes of bodies, seconds, megabytes (10^6) a second.
  */
@@ -27,10 +28,13 @@ static off_t size;
 static bytes_t *heads;
 static struct sockaddr_in to;
 static uint64_t bytes;
+static uint32_t rate;
 static char *piece;
 
 static void begin(transfer *t) {
     t->fd = connect_to(to, 0, 1, 0);
+    if (rate)
+        setsockopt(t->fd, SOL_SOCKET, SO_MAX_PACING_RATE, &rate, sizeof rate);
     t->sent = 0;
     t->head_len = 0;
     t->answered = 0;
@@ -92,8 +96,9 @@ static int readable(transfer *t) {
 
 int main(int argc, char **argv) {
     struct epoll_event events[256];
-    if (argc != 6)
-        fail(2, "usage: transfer put|get HOST PORT FLIGHT FILE < blob");
+    if (argc != 7)
+        fail(2, "usage: transfer put|get HOST PORT FLIGHT FILE RATE < blob");
+    rate = (uint32_t) atoi(argv[6]);
     to = address_of(argv[2], argv[3]);
     if (!strcmp(argv[1], "put")) {
         struct stat found;

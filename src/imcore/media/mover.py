@@ -27,6 +27,10 @@ BUFFER = 1024 * 1024
 """Bytes that a thread reads at once."""
 LINGER_MS = 20
 """How long a thread waits for a socket itself, if no other transfer waits for a thread."""
+WORTH = 256 * 1024
+"""Bytes that should have come before a socket is read again (tcp(7), SO_RCVLOWAT)."""
+WORTH_S = 0.5
+"""But it is not waited for them for longer than this, seconds."""
 UNSENT = 1024 * 1024
 """Bytes that the kernel may hold for a reader and has not sent (tcp(7), TCP_NOTSENT_LOWAT)."""
 
@@ -59,14 +63,15 @@ class Move:
             raise self._stopped
 
     async def wait(self, ready: asyncio.Future[None]) -> None:
-        """Until the socket is ready. Raises `Refusal` if it is not for too long, or if the transfer is stopped."""
+        """Until the socket is ready, or it is time to look what there is. Raises `Refusal` if the transfer is
+        stopped."""
         self.check()
         self._waiting = ready
         try:
-            async with asyncio.timeout(self.idle_s):
+            async with asyncio.timeout(min(self.idle_s, WORTH_S)):
                 await ready
         except TimeoutError:
-            raise Refusal(408, f"nothing moved for {self.idle_s:g} s") from None
+            pass
         finally:
             self._waiting = None
         self.check()
@@ -122,19 +127,28 @@ class Movers:
         self, sock: socket.socket, step: Callable[[int], int], count: int, move: Move, *, writes: bool
     ) -> None:
         loop = asyncio.get_running_loop()
+        moved_at = loop.time()
         self._moves += 1
         try:
             while count:
                 move.check()
+                if not writes:
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, min(count, WORTH))
                 most = await move.pace.take(min(count, TURN))
                 turn = loop.run_in_executor(self._pool, self._turn, sock, step, most, writes)
                 moved, blocked = await _to_the_end(turn)
                 count -= moved
                 move.pace.give_back(most - moved)
+                if moved:
+                    moved_at = loop.time()
+                elif loop.time() - moved_at > move.idle_s:
+                    raise Refusal(408, f"nothing moved for {move.idle_s:g} s")
                 if blocked and count:
                     await _ready(loop, sock, move, writes)
         finally:
             self._moves -= 1
+            if not writes:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
 
     def _turn(self, sock: socket.socket, step: Callable[[int], int], most: int, writes: bool) -> tuple[int, bool]:
         """On a thread: how much was moved, and whether the socket had to be waited for."""
