@@ -35,7 +35,7 @@ ONE = 10
 TEXTS_A_SECOND = 200
 PAIRS = 10
 PHONE = 3_000_000
-"""Bytes a second of one of many uploads: 24 Mbit/s. Faster, what waits for the loopback's one queue would be measured."""
+"""Bytes a second of one of many uploads: 24 Mbit/s. Faster ones would measure what waits in the loopback's queue."""
 SHARED = "imcore, on the gateway's address"
 THROUGHPUT = [
     Column("mb_per_s", "MB a second"),
