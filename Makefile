@@ -15,14 +15,17 @@ CORE := pyproject.toml setup.py $(wildcard src/imcore/_*.pyx src/imcore/*.pxd sr
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check benchmarks bench wheel chaos sanitize fuzz coverage clean distclean
+.PHONY: help demo demo-split test check benchmarks bench wheel chaos sanitize fuzz coverage clean distclean
 
 help: ## List the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1@/p' Makefile | tr @ '\t' | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /\1@/p' Makefile | tr @ '\t' | expand -t 14
 	@echo 'PYTHON=python3.13 chooses the Python (3.11 or newer), FUZZ_SECONDS=300 fuzzes for longer, ROWS=1,2 benches less.'
 
 demo: .venv/.built ## Build, then send real messages by every way there is and show what became of them
 	@$(BIN)/imcore demo
+
+demo-split: .venv/.with-test ## Roles as processes over a redis-server: business is killed and restarted while messages flow
+	@$(BIN)/imcore demo --split
 
 test: .venv/.with-test ## Build, then run the tests, and every benchmark once
 	@$(BIN)/python -m pytest tests benchmarks --benchmark-disable

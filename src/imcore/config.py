@@ -67,11 +67,6 @@ class Node(_Section, frozen=True, kw_only=True):
             raise ConfigError(f"name: expected printable characters, got {self.name!r}")
         if "access" in self.roles:
             raise ConfigError('roles: "access" is not there yet: leave it out')
-        if set(self.roles) == {"media"}:
-            return
-        for role in ("downlink", "uplink"):
-            if role not in self.roles:
-                raise ConfigError(f'roles: "{role}" can not be left out yet: one process serves both ways')
 
 
 class Tls(listeners.Tls, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -258,6 +253,14 @@ class Config(_Section, frozen=True, kw_only=True):
     limits: Limits = Limits()
     inbox: Inbox = Inbox()
     media: Media = Media()
+
+    def __post_init__(self) -> None:
+        roles, here = self.node.roles, [role for role in ("downlink", "uplink") if role in self.node.roles]
+        if self.bus.engine == "embedded" and (len(here) == 1 or ("service" in roles and not here)):
+            raise ConfigError(
+                'node.roles: expected "downlink" and "uplink" together, with "service" beside them or without: what '
+                'leaves one process goes over Redis (bus.engine = "redis")'
+            )
 
     def link_limits(self) -> gateway_limits.Limits:
         """What the gateway allows a link: `[limits]` and `[rooms]` in its own terms."""

@@ -27,6 +27,7 @@ from .gateway.web import Web
 from .media import links
 from .media.media import Media
 from .media.s3 import objects
+from .messages import Role
 from .service import Service
 
 __all__ = ["Node"]
@@ -68,6 +69,7 @@ class Node:
             name=config.node.name,
             authenticate=self._authenticate,
             limits=config.link_limits(),
+            serves=_served(config.node.roles),
             web=Web(self.http, config.limits.drain_s),
         )
 
@@ -83,14 +85,16 @@ class Node:
 
     @property
     def _keeps_links(self) -> bool:
-        return "downlink" in self.config.node.roles
+        return bool(_served(self.config.node.roles))
 
     async def __aenter__(self) -> Self:
         """Start: engine, service, media service, then the gateway. Raises `ConfigError` or `EngineError`."""
         async with AsyncExitStack() as stack:
-            if self._keeps_links:
+            roles = self.config.node.roles
+            if self._keeps_links or "service" in roles:
                 await self.bus.start()
                 stack.push_async_callback(self.bus.close)
+            if "service" in roles:
                 await self.service.start()
                 stack.push_async_callback(self.service.close)
             if self.media is not None:
@@ -128,6 +132,13 @@ class Node:
     def stop(self) -> None:
         """End `serve_forever`: for signal handlers on the loop."""
         self._stopped.set()
+
+
+def _served(roles: Sequence[str]) -> frozenset[Role]:
+    """Which links a process with these roles takes."""
+    down, up = "downlink" in roles, "uplink" in roles
+    taken: dict[Role, bool] = {"down": down, "up": up, "both": down and up}
+    return frozenset(role for role, takes in taken.items() if takes)
 
 
 def _media(config: Config, authenticate: Authenticate) -> Media:

@@ -96,7 +96,8 @@ class Service:
     async def start(self) -> None:
         """Take messages, first those that an earlier process left. The bus has been started."""
         self._lanes = Lanes(self._bus.queue, self._handlers, self._parallel, self._tries)
-        self._bus.queue.consume(self._checks, self._lanes.take)
+        if self._handlers:
+            self._bus.queue.consume(self._checks, self._lanes.take)
 
     async def close(self) -> None:
         """Take nothing new, give running handlers `grace_s` seconds, then cancel them."""

@@ -24,7 +24,7 @@ class Place:
         self.env |= {"XDG_STATE_HOME": str(folder / "state")}
 
     def run(
-        self, *args: str, stdin: bytes | None = b"", env: dict[str, str] | None = None
+        self, *args: str, stdin: bytes | None = b"", env: dict[str, str] | None = None, patience_s: float = PATIENCE_S
     ) -> subprocess.CompletedProcess[bytes]:
         """Run to the end."""
         return subprocess.run(
@@ -33,7 +33,7 @@ class Place:
             capture_output=True,
             cwd=self.folder,
             env=self.env | (env or {}),
-            timeout=PATIENCE_S,
+            timeout=patience_s,
             check=False,
         )
 

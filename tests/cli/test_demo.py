@@ -11,6 +11,7 @@ import pytest
 
 from imcore.cli.account import Verdict
 from imcore.cli.demo import Result, show
+from tests import redis_server
 from tests.cli.running import Place
 
 GOOD = Result(Verdict(10, 10, 10, 0, 0, 0, 0), 2, 1.0, 0.5, 0.9, 100.0, [])
@@ -47,3 +48,16 @@ def test_what_went_wrong_is_shown_and_ends_in_exit_code_1(
     said = capsys.readouterr().out
     assert "7" in said
     assert not as_json or json.loads(said)["good"] is False
+
+
+@pytest.mark.skipif(redis_server.missing is not None, reason=redis_server.missing or "")
+@pytest.mark.timeout(120)
+def test_business_restarts_while_messages_flow_and_no_link_drops(tmp_path: Path) -> None:
+    words = ("--messages", "240", "--users", "3", "--seconds", "2", "--away", "1")
+    process = Place(tmp_path).run("demo", "--split", "--json", *words, patience_s=100)
+    assert process.returncode == 0, process.stderr.decode()
+    result = json.loads(process.stdout)
+    assert result["good"] is True
+    assert result["verdict"]["received"] == 240
+    assert result["drops"] == 0
+    assert len(result["breaks"]) == 3

@@ -1,7 +1,7 @@
 """Show it: a node and its users in this process, on loopback, and real messages through three breaks.
 
-Links are cut, a user goes and comes back, the node stops and starts again. Exit code 0 only if no message was lost,
-doubled or reordered.
+Links are cut, a user goes and comes back, the node stops and starts again; or, with roles apart, the service is killed,
+replaced and away. Exit code 0 only if no message was lost, doubled or reordered.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from rich.table import Table
 
 from ..errors import ConfigError
 from .account import Verdict, percentile
+from .split import Split
 from .terminal import Failed
 from .trial import AT_BREAKS, Break, Trial
 
@@ -40,11 +41,13 @@ class Result(msgspec.Struct, frozen=True):
     longest_ms: float
     """Of those that did."""
     breaks: list[Break]
+    drops: int | None = None
+    """Roles apart: links that were lost while business restarted."""
 
     @property
     def good(self) -> bool:
         """Whether the demo shows what it says."""
-        return self.verdict.good
+        return self.verdict.good and not self.drops
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,6 +56,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--users", type=int, default=8, metavar="N", help="how many, each with a client (%(default)s)")
     parser.add_argument(
         "--seconds", type=float, default=6.0, metavar="S", help="over which they are sent, breaks apart (%(default)s)"
+    )
+    parser.add_argument(
+        "--split", action="store_true", help="roles as processes over a redis-server, and a service that restarts"
+    )
+    parser.add_argument(
+        "--away", type=float, default=10.0, metavar="S", help="with --split: how long the service is away (%(default)s)"
     )
     parser.add_argument("--json", action="store_true", help="the result as JSON on standard output")
 
@@ -66,7 +75,12 @@ def run(args: argparse.Namespace) -> int:
     console = Console(stderr=True, highlight=False)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="imcore-demo-") as folder:
-        trial = Trial(Path(folder), users=args.users, messages=args.messages, seconds=args.seconds, tell=console.print)
+        trial: Trial | Split
+        how = {"users": args.users, "messages": args.messages}
+        if args.split:
+            trial = Split(Path(folder), **how, seconds=args.seconds, away_s=args.away, tell=console.print)
+        else:
+            trial = Trial(Path(folder), **how, seconds=args.seconds, tell=console.print)
         try:
             uvloop.run(trial.run())
         except TimeoutError:
@@ -80,6 +94,7 @@ def run(args: argparse.Namespace) -> int:
         _ms(percentile(smooth, 0.99)),
         _ms(broken[-1]) if broken else 0.0,
         trial.breaks,
+        trial.drops if isinstance(trial, Split) else None,
     )
     return show(result, as_json=args.json)
 
@@ -116,6 +131,8 @@ def _table(result: Result) -> Table:
         ("longest, through a break", f"{result.longest_ms:g} ms"),
         ("breaks survived", len(result.breaks)),
     ]
+    if result.drops is not None:
+        rows.append(("links dropped", f"[bold {'red' if result.drops else 'green'}]{result.drops}[/]"))
     for what, value in rows:
         table.add_row(what, str(value))
     return table

@@ -71,6 +71,8 @@ async def _serve(node: Node) -> None:
         for address in node.media_addresses:
             if address not in node.addresses:
                 print(f"media on {address}", flush=True)
+        if not node.addresses:
+            print("serving", flush=True)
         await node.serve_forever()
 
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -50,14 +51,18 @@ class User:
         self,
         name: str,
         to: str,
-        point: str,
+        points: list[str],
         tls: ssl.SSLContext | None,
         account: Account,
         moved: Callable[[], None],
+        channels: Literal["single", "split"] = "single",
     ) -> None:
         self.name = name
         self.to = to
-        self._point = point
+        self.drops = 0
+        """How often the link for what comes down was lost."""
+        self._points = points
+        self._channels = channels
         self._tls = tls
         self._account = account
         self._moved = moved
@@ -67,9 +72,13 @@ class User:
     async def come(self) -> None:
         """Start the client; what it hears is booked."""
         self._stack = AsyncExitStack()
-        client = Client([self._point], self.name, "demo", tls=self._tls, on_state=lambda state, text: self._moved())
+        client = Client(self._points, self.name, "demo", tls=self._tls, on_state=self._stands, channels=self._channels)
         self.client = await self._stack.enter_async_context(client)
         self._hearing = asyncio.get_running_loop().create_task(self._hear(self.client))
+
+    def _stands(self, state: State, text: str) -> None:
+        self.drops += state is State.WAITING
+        self._moved()
 
     async def go(self) -> None:
         """Wait for what is on its way up, then leave in good order."""
@@ -145,7 +154,7 @@ class Trial:
     def _user(self, number: int, trust: ssl.SSLContext) -> User:
         name, to = f"user-{number}", f"user-{(number + 1) % self._count}"
         points = (self._raw.point, f"tls://{self._tls.point}", f"http://{self._raw.point}")
-        return User(name, to, points[number % len(points)], trust, self.account, self._moved.set)
+        return User(name, to, [points[number % len(points)]], trust, self.account, self._moved.set)
 
     async def _story(self, settings: config.Config) -> None:
         """Four stretches of sending, and what breaks between them."""

@@ -7,7 +7,7 @@ import inspect
 import logging
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self
@@ -39,8 +39,9 @@ _PHASES: dict[Role, Phase] = {"down": Phase.GATEWAY_DOWN, "up": Phase.GATEWAY_UP
 class Gateway:
     """The server side of links on one event loop: `async with Gateway(…) as gateway: await gateway.listen(…)`.
 
-    bus: started by its owner. name: this node's. authenticate: token to user. native: False rides on asyncio's
-    transports, as on platforms without epoll. web: what answers HTTP that is not the tunnel's; None = nobody.
+    bus: started by its owner. name: this node's. authenticate: token to user. serves: roles of HELLO that it takes;
+    others are told `no_route`, and try another access point. native: False rides on asyncio's transports, as on
+    platforms without epoll. web: what answers HTTP that is not the tunnel's; None = nobody.
     """
 
     def __init__(
@@ -50,10 +51,12 @@ class Gateway:
         name: str,
         authenticate: Authenticate,
         limits: Limits | None = None,
+        serves: Collection[Role] = ("down", "up", "both"),
         native: bool = True,
         web: Web | None = None,
     ) -> None:
         self.bus = bus
+        self._serves = serves
         self.name = name
         self.limits = limits or Limits()
         self._authenticate = authenticate
@@ -186,6 +189,10 @@ class Gateway:
         try:
             hello = unpack(body, Hello)
             link.on_hello(hello)
+            if hello.role not in self._serves:
+                served = " and ".join(sorted(self._serves))
+                link.farewell("no_route", f"this node takes links with the role {served} only: use another point")
+                return
             user = await self._user(hello.token)
             if not link.open:
                 return
