@@ -61,6 +61,7 @@ def application() -> web.Application:
     app = web.Application(client_max_size=64 * 1024 * 1024)
     app.router.add_route("*", "/echo", echo)
     app.router.add_get("/slow", slow)
+    app.router.add_static("/files", Path(__file__).parent)
     app.router.add_post("/early", early)
     app.router.add_get("/switch", switch)
     return app
@@ -184,6 +185,17 @@ class TestOtherHttp:
                     assert len((await tunnel.answer()).body) == 200_000
                     assert (await tunnel.answer()).frames[0].map["user"] == f"user{n}"
                     assert f"n={n}" in (await tunnel.answer()).body.decode()
+
+        run(main())
+
+    def test_a_file_is_served(self, tmp_path: Path, tls: Tls, way: str) -> None:
+        file = Path(__file__).read_bytes()
+
+        async def main() -> None:
+            async with serving(tmp_path, way, tls) as (here, _), Tunnel(here.address, trust(way, tls)) as tunnel:
+                for _ in range(2):
+                    tunnel.say(request("GET", "/files/test_http.py"))
+                    assert (await tunnel.answer()).body == file
 
         run(main())
 

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, NoReturn, Protocol, Self
 
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
@@ -133,6 +133,11 @@ class _Lent(asyncio.Transport):
         if not self.is_closing():
             self.written = True
             self.host.transport.write(data)
+
+    @property
+    def _sendfile_compatible(self) -> NoReturn:
+        """asyncio asks this before it sends a file past us; told no, aiohttp reads and writes the file itself."""
+        raise NotImplementedError
 
     def writelines(self, parts: Iterable[bytes | bytearray | memoryview]) -> None:
         self.write(b"".join(parts))
