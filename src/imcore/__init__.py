@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 from ._codec import Frame, FrameDecoder
 from ._wheel import TimerWheel
-from .bus.ports import Uplink
+from .bus.ports import Seen, Uplink
 from .client import Client, Gap, Message, Receipt, Settled, State
 from .config import Config
 from .errors import (
@@ -33,7 +33,7 @@ from .errors import (
 )
 from .node import Node
 from .reference import Reference
-from .service import Service
+from .service import Online, Service
 
 __version__ = version("imcore")
 
@@ -55,12 +55,14 @@ __all__ = [
     "MediaDamaged",
     "Message",
     "Node",
+    "Online",
     "OutboxError",
     "OutboxFull",
     "Receipt",
     "Reference",
     "Refused",
     "RemoteError",
+    "Seen",
     "Service",
     "Settled",
     "State",

@@ -6,16 +6,33 @@ Nothing here looks into a payload. `lanes` says in which order handlers run, and
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
+import msgspec
+
 from .bus.ports import Bus, Check
+from .bus.variants import MARK, packed
 from .errors import ConfigError, EncodeError
 from .lanes import Handler, Lanes, Tries
+from .messages import Role
 
-__all__ = ["Handler", "Service"]
+__all__ = ["Handler", "Online", "Service"]
 
 Function = TypeVar("Function", bound=Handler)
+
+
+class Online(msgspec.Struct, frozen=True):
+    """A device that has a link now."""
+
+    device: str
+    since_ms: int
+    """When its HELLO came, milliseconds since 1970."""
+    client: str
+    """Which program it says it is."""
+    node: str
+    way: Role
+    """What the link is for: `up`, `down` or `both`."""
 
 
 class Service:
@@ -70,24 +87,43 @@ class Service:
 
         return register
 
-    def push(self, user: str, route: str, body: bytes, *, key: str | None = None) -> asyncio.Future[int]:
+    def push(
+        self,
+        user: str,
+        route: str,
+        body: bytes,
+        *,
+        key: str | None = None,
+        variants: Mapping[str, bytes] | None = None,
+    ) -> asyncio.Future[int]:
         """Append to the user's inbox and wake the user's devices: await it for the sequence number, once it is durable.
 
         Pushes to one user are appended in the order of the calls. A key that was given before for this user appends
         nothing and returns the number that it was given at first; `message.key` is remembered for as long as its
-        message may come again. Raises `EncodeError` for what no frame could carry; what it returns, `EngineError`.
+        message may come again. `variants` are payloads for clients that name them in `HELLO.accepts`: each device gets
+        the first that it names, or `body`. Raises `EncodeError` for what no frame could carry; what it returns,
+        `EngineError`.
         """
         if not isinstance(body, bytes):
             raise EncodeError(f"push expects a body of bytes, got {type(body).__name__}; encode it first")
         if key is not None and not isinstance(key, str):
             raise EncodeError(f"push expects a key of str or None, got {type(key).__name__}")
-        size = len(route.encode())
-        if size > 255 or size + len(body) > self.max_frame:
+        size, largest = len(route.encode()), max(map(len, (body, *variants.values()))) if variants else len(body)
+        if size > 255 or size + largest > self.max_frame:
             raise EncodeError(
                 f"push expects a route of at most 255 bytes, and at most {self.max_frame} bytes with its body, "
-                f"got {size} and {size + len(body)}"
+                f"got {size} and {size + largest}"
             )
+        if route[:1] == MARK:
+            raise EncodeError(f"push expects a route that does not begin with a zero byte, got {route[:20]!r}")
+        if variants:
+            route, body = packed(route, body, variants)
         return self._bus.inbox.append(user, route, body, key)
+
+    async def online(self, user: str) -> list[Online]:
+        """The user's devices that have a link now, by their coming. Raises `EngineError`."""
+        standing = sorted(await self._bus.routes.online(user), key=lambda route: route.order)
+        return [Online(each.device, each.order // 1000, each.client, each.node, each.way) for each in standing]
 
     async def broadcast(self, room: str, body: bytes) -> None:
         """Send a transient message to the members of a room: not stored, dropped for a link that can't keep up."""

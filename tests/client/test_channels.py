@@ -13,6 +13,7 @@ import pytest
 from imcore._codec import ACK, GOAWAY, HELLO, JOIN, MSG, PING, PONG, WELCOME
 from imcore.cli.relay import Relay
 from imcore.client import Client, State, heartbeat
+from imcore.errors import ConfigError
 from imcore.gateway.limits import Limits
 from imcore.messages import GoAway, Hello, Welcome, pack, unpack
 from tests.client.peer import Conversation, first, peer, pong, run, until
@@ -305,3 +306,36 @@ def test_a_client_moves_between_the_tunnel_and_one_link_as_ways_come_and_go(tmp_
             assert [uplink.body for uplink in there.seen] == told
 
     run_gateway(work())
+
+
+def test_what_is_warm_is_open_before_anything_is_sent(tmp_path: Path) -> None:
+    """The wait for a connection at the first message is over before somebody has typed it."""
+
+    async def work() -> None:
+        roles = Roles(up=quiet, down=quiet)
+        async with peer(roles) as address, split(address) as im:
+            await until(lambda: im.state is State.OPEN)
+            assert im.up_state is State.IDLE
+            im.warm()
+            await until(lambda: im.up_state is State.OPEN)
+            im.warm()  # it is open
+            await asyncio.sleep(0.05)
+            assert roles.roles == ["down", "up"]
+
+    run(work())
+
+
+def test_formats_that_no_hello_can_carry_are_refused() -> None:
+    for accepts in (["x" * 17], [""], ["x"] * 9):
+        with pytest.raises(ConfigError, match="accepts: expected at most 8 names"):
+            split("127.0.0.1:1", accepts=accepts)
+
+
+def test_what_a_client_accepts_is_in_its_hello() -> None:
+    async def work() -> None:
+        roles = Roles(up=quiet, down=quiet)
+        async with peer(roles) as address, split(address, accepts=["3", "2"]):
+            await until(lambda: bool(roles.hellos))
+            assert roles.hellos[0].accepts == ["3", "2"]
+
+    run(work())

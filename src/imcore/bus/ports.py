@@ -16,20 +16,24 @@ import msgspec
 from ..messages import Refusal, Resume, Role
 
 __all__ = [
+    "PRESENCE",
     "Bus",
     "Check",
     "Inbox",
     "Load",
     "Loads",
+    "Nobody",
     "Opening",
     "Push",
     "Route",
     "Routes",
+    "Seen",
     "Sink",
     "Stored",
     "Uplink",
     "UplinkQueue",
     "Wake",
+    "seen",
 ]
 
 
@@ -122,11 +126,40 @@ class Route(msgspec.Struct, gc=False, frozen=True):
         return (self.order, self.node) > (other.order, other.node)
 
 
+PRESENCE = "@presence"
+"""The route of messages that say who has come and gone. Their device is `@presence` too; the body is a `Seen`."""
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """What a message of `@presence` says, in MessagePack."""
+
+    device: str
+    online: bool
+    node: str
+    client: str
+    since_ms: int
+    """Since when, milliseconds since 1970."""
+
+
+def seen(route: Route, online: bool, number: int, time_ms: int) -> Uplink:
+    """The message that says so. number: higher than in any that came before it."""
+    since_ms = route.order // 1000 if online else time_ms
+    what = Seen(route.device, online, route.node, route.client, since_ms)
+    return Uplink(route.user, PRESENCE, number, PRESENCE, msgspec.msgpack.encode(what), time_ms)
+
+
 class Sink(Protocol):
     """Who is told how a message fared: the link that brought it."""
 
     def answered(self, id: int, refusal: Refusal | None) -> None:
         """`None`: the message is durable, or was so before (a repeat)."""
+
+
+class Nobody:
+    """A sink for messages that no link waits for."""
+
+    def answered(self, id: int, refusal: Refusal | None) -> None:
+        """Nobody asked."""
 
 
 Check = Callable[[Uplink], str | None]
@@ -206,7 +239,15 @@ class Routes(Protocol):
         node held that died falls by itself."""
 
     async def online(self, user: str) -> list[Route]:
-        """What stands of the user's now."""
+        """What stands of the user's now. Raises `EngineError`."""
+
+    @property
+    def presence_wanted(self) -> bool:
+        """Somebody serves the route `@presence` (`PRESENCE`)."""
+
+    def presence(self, route: Route) -> None:
+        """This route's device may have come or gone (a link that messages come down on): unless the service knows, a
+        message of `@presence` goes into the queue. Waits for nothing and raises nothing."""
 
 
 class Push(Protocol):

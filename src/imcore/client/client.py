@@ -23,27 +23,20 @@ from ..points import parse_points
 from ..ways.dial import connect
 from ..ways.learned import Forgetful, Memory
 from .connection import Channels, Connection, State, Token
-from .downlink import Downlink, Message
+from .downlink import ACK_COUNT, ACK_S, Downlink, Message
 from .exchange import ExchangeLink
+from .greeting import Greeting
 from .hub import shared_hub
 from .link import ClientLink
 from .media import Media, Transfers
-from .rooms import Rooms
-from .sending import Receipt, Sending, Settled, again
+from .rooms import PUBLISH_MOST, Rooms
+from .sending import ROUTE_MOST, Receipt, Sending, Settled, again
 from .state import StateFile
 
 __all__ = ["Client", "Receipt", "Settled", "State", "Token"]
 
 _log = logging.getLogger(__name__)
 
-ACK_S = 0.1
-"""How long an acknowledgement may wait for others, seconds."""
-ACK_COUNT = 32
-"""And for how many messages."""
-ROUTE_MOST = 255
-"""Bytes of a route (wire: "The frame")."""
-PUBLISH_MOST = 1024 * 1024
-"""Bytes that may wait for the link when something is published to a room."""
 FAREWELL_S = 3.0
 """How long it may take until the gateway has confirmed that it has read everything, when the client closes, seconds."""
 
@@ -55,8 +48,9 @@ class Client(Transfers):
     tried in turn. token: who the user is. device: a name of at most 64 characters; one process at a time uses it. tls:
     for `tls://` and `https://`, None = the system's authorities. fresh: where a device begins that the server does not
     know. receive: False = a device that only sends: the server keeps no place for it. channels: "split" = a link down,
-    and one up when there is something to send; "single" = one for both, where the way allows it. memory: where it is
-    kept what was learned of the ways through the tunnel; None = as long as this client lives.
+    and one up when there is something to send; "single" = one for both, where the way allows it. accepts: payload
+    formats that the application understands beside the plain one, best first (`Service.push`, `variants`). memory:
+    where it is kept what was learned of the ways through the tunnel; None = as long as this client lives.
 
     state: a file in which the device remembers across processes where it stopped (without it, the server's memory of
     what was acknowledged decides). outbox: a file that keeps what is not confirmed: a message is in it before it is
@@ -92,11 +86,11 @@ class Client(Transfers):
         tls: ssl.SSLContext | None = None,
         fresh: Literal["oldest", "head"] = "oldest",
         channels: Channels = "single",
+        accepts: Iterable[str] = (),
         memory: Memory | None = None,
         media: Iterable[str] | None = None,
     ) -> None:
-        self._device = device
-        self._fresh = fresh
+        self._greeting = Greeting(device, accepts, fresh)
         found = parse_points(points)
         self._connection = Connection(
             self,
@@ -136,13 +130,18 @@ class Client(Transfers):
         self.welcome: Welcome | None = None
         """What the gateway said last, None before the first link."""
 
+    def warm(self) -> None:
+        """Something will be sent soon (somebody types): open now what it will go up on. Does nothing if it is open."""
+        if self._connection.up is None:
+            self._connection.need()
+
     async def __aenter__(self) -> Self:
         if self._entered:
             raise LocalError("a client is entered once: make a new one")
         self._loop = asyncio.get_running_loop()
         with ExitStack() as stack:
             if self._state_path is not None:
-                self._state_file = StateFile(self._state_path, self._device)
+                self._state_file = StateFile(self._state_path, self._greeting.device)
                 stack.callback(self._state_file.close)
                 self._downlink = Downlink(self._state_file.resume)
             self._hub: Hub = stack.enter_context(shared_hub())
@@ -375,7 +374,7 @@ class Client(Transfers):
 
     def _hello(self, token: str, role: Role, carrier: str) -> Hello:
         resume = self._downlink.resume if role != "up" else None
-        return Hello(token, self._device, role, "imcore-python", resume, fresh=self._fresh, carrier=carrier)
+        return self._greeting.hello(token, role, resume, carrier)
 
     async def _farewell(self) -> None:
         """Returns when the gateway has read what was sent and knows what was taken. If there is no link and it does not

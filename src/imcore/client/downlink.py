@@ -13,8 +13,12 @@ import msgspec
 
 from ..messages import Resume, Welcome
 
-__all__ = ["Downlink", "Gap", "Message"]
+__all__ = ["ACK_COUNT", "ACK_S", "Downlink", "Gap", "Message"]
 
+ACK_S = 0.1
+"""How long an acknowledgement may wait for others, seconds."""
+ACK_COUNT = 32
+"""And for how many messages."""
 COUNT = 1_000
 """Messages that wait for the application before the link is not read any more."""
 SIZE = 4 * 1024 * 1024

@@ -18,7 +18,10 @@ from ..errors import LocalError, Refused, Unknown
 from ..messages import Refusal
 from .link import ClientLink
 
-__all__ = ["Rooms"]
+__all__ = ["PUBLISH_MOST", "Rooms"]
+
+PUBLISH_MOST = 1024 * 1024
+"""Bytes that may wait for the link when something is published to a room."""
 
 WAIT_MOST = 3600.0
 """The most that a refusal can make us wait, seconds."""

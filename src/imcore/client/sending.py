@@ -20,7 +20,10 @@ from .link import ClientLink
 from .outbox_file import OutboxFile
 from .uplink import UNSURE, WITHDRAWN, Entry, Outbox
 
-__all__ = ["Receipt", "Sending", "Settled", "again"]
+__all__ = ["ROUTE_MOST", "Receipt", "Sending", "Settled", "again"]
+
+ROUTE_MOST = 255
+"""Bytes of a route (wire: "The frame")."""
 
 
 class Receipt(msgspec.Struct, frozen=True):

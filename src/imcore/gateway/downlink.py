@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from ..bus.ports import Bus, Wake
+from ..bus.variants import MARK, chosen
 from ..errors import EngineError
 from .limits import Limits
 
@@ -39,7 +40,7 @@ class Downlink:
         if seq > link.head:
             link.head = seq
         if seq == sent + 1 and not link.reading and sent - link.taken < self._window and link.queued < self._bytes:
-            link.deliver(seq, wake.route, wake.body)
+            _deliver(link, seq, wake.route, wake.body)
         else:
             self.pump(link)
 
@@ -72,9 +73,15 @@ class Downlink:
                     link.farewell("slow", "the inbox no longer has what comes next: resume", 0)
                     return
                 for message in messages:
-                    link.deliver(message.seq, message.route, message.body)
+                    _deliver(link, message.seq, message.route, message.body)
         except EngineError as error:
             _log.error("the inbox of %s can't be read: %s", link.user, error)
             link.close()  # the client comes back with its resume point
         finally:
             link.reading = False
+
+
+def _deliver(link: ServerLink, seq: int, route: str, body: bytes) -> None:
+    if route[:1] == MARK:
+        route, body = chosen(route, body, link.accepts)
+    link.deliver(seq, route, body)

@@ -25,6 +25,7 @@ from .http import Http
 from .limits import Limits, place
 from .link import ServerLink
 from .listeners import Listen, Listeners
+from .presence import Presence
 from .pulse import Pulse
 from .rooms import Rooms
 from .web import Web
@@ -86,6 +87,8 @@ class Gateway:
             self.bus.push.attach(self.name, self._wake, self.rooms.broadcast)
             self.bus.routes.attach(self.name, self._superseded)
             self.bus.inbox.attach(self._history_lost)
+            self._presence = Presence(self.bus.routes)
+            stack.callback(self._presence.close)
             self._stack = stack.pop_all()
         return self
 
@@ -183,6 +186,7 @@ class Gateway:
             self._ended.set()
         if link.role is not None:  # before that the route is `_welcome`'s
             self.bus.routes.release(link.route)
+            self._presence.went(link.route)
 
     async def _welcome(self, link: ServerLink, body: bytes, order: int) -> None:
         """order: that of the HELLO, whatever comes later."""
@@ -212,6 +216,7 @@ class Gateway:
                         user, device, hello.resume, hello.fresh, down=hello.role != "up"
                     )
                     if link.open:
+                        link.accepts = tuple(map(sys.intern, hello.accepts))
                         self._open(link, route, opening)
             finally:
                 if link.role is None:  # it did not come to be, and nobody else lets go of its route
@@ -268,6 +273,7 @@ class Gateway:
         link.send(WELCOME, body=pack(welcome))
         link.on_welcome()
         link.proceed()
+        self._presence.came(route)
         if link.listens:
             self.downlink.pump(link)
 

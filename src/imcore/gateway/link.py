@@ -24,7 +24,7 @@ class ServerLink(Link):
     """One connection, from its first byte to its last. An idle one must stay small: what not every link needs is made
     when it is needed, and what all links share is the gateway's."""
 
-    __slots__ = ("accepted", "gateway", "reading", "role", "route", "up")
+    __slots__ = ("accepted", "accepts", "gateway", "reading", "role", "route", "up")
 
     def __new__(cls, gateway: Gateway) -> Self:
         return super().__new__(cls, gateway.hub, _NEW, HELLO_LIMIT)
@@ -34,6 +34,7 @@ class ServerLink(Link):
         self.role: Role | None = None  # None until WELCOME
         self.route: Route | None = None  # None until HELLO is known to be this user's
         self.accepted = 0  # the highest number accepted from this device when the link began
+        self.accepts: tuple[str, ...] = ()  # payload formats that this client understands, best first
         self.up: Up | None = None  # from the first message on
         self.reading = False  # the inbox is being read for it
         self.expect(gateway.limits.handshake_s)

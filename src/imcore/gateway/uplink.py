@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Up", "refuse"]
 
 _HELD_BACK = Refusal("overloaded", "a lower number was refused: send that one first, or give it up", 0)
+_OURS = Refusal("no_route", "routes that begin with @ are the channel's own", None)
 
 
 def refuse(link: Link, id: int, refusal: Refusal) -> None:
@@ -61,6 +62,10 @@ class Up:
                 return
             self._begin()
             self.queue.withdraw(self.link.user, self.link.device, id, self)
+            self.at_the_door = False
+        elif route[:1] == "@":
+            self._begin()
+            self.answered(id, _OURS)
             self.at_the_door = False
         else:
             self._begin()

@@ -11,10 +11,11 @@ import asyncio
 import logging
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ...errors import EngineError
 from ...messages import Refusal
+from ..ports import PRESENCE, Check, Nobody
 from .core import Core
 from .dead import open_requests
 from .fold import Fold
@@ -107,6 +108,7 @@ class EmbeddedBus:
         core = Core(loop, left.users, self._limits, journal, fold, reader, left.dead_keys, left.totals())
         self._core = core
         self.queue = EmbeddedQueue(core, left.unsettled, *self._backlog)
+        self.queue.consumed = self._serves
         self.inbox = EmbeddedInbox(core, self._store.epoch, left.unsettled, self.routes.connected, self.push.wake)
         for user in left.users.values():
             self.inbox.settle_floor(user)
@@ -135,6 +137,10 @@ class EmbeddedBus:
         await core.journal.writer.close()
         self._store.mark(core.fold.last)
         self._store.release()
+
+    def _serves(self, routes: Mapping[str, Check | None]) -> None:
+        if PRESENCE in routes:
+            self.routes.put = lambda message: self.queue.put(message, Nobody())
 
     def _open(self) -> tuple[sqlite3.Connection, sqlite3.Connection, Recovered]:
         writing = self._store.open()

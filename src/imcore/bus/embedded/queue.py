@@ -47,6 +47,8 @@ class EmbeddedQueue:
         self._take: Callable[[Sequence[Uplink]], None] | None = None
         self._journal.crowded = lambda: len(unsettled) > CROWD
         self._fulfilling: set[int] = set()
+        self.consumed: Callable[[Mapping[str, Check | None]], None] = lambda routes: None
+        """Told which routes are served."""
         self._parked: dict[str, list[tuple[Uplink, Sink, bool]]] = {}
 
     def put(self, message: Uplink, sink: Sink) -> None:
@@ -69,6 +71,7 @@ class EmbeddedQueue:
     def consume(self, routes: Mapping[str, Check | None], take: Callable[[Sequence[Uplink]], None]) -> None:
         """Hand over what an earlier process left unsettled, and from now on what comes."""
         self._routes, self._take = routes, take
+        self.consumed(routes)
         left = [message for message in self.unsettled.values() if message.route in routes]
         if len(left) < len(self.unsettled):
             log.warning("%d messages wait for services that nobody runs here", len(self.unsettled) - len(left))

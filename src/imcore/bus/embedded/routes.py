@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from ..ports import Route
+from ..ports import Route, Uplink, seen
 
 __all__ = ["MemoryRoutes"]
 
@@ -17,6 +17,9 @@ class MemoryRoutes:
         self._users: dict[str, Route | tuple[Route, ...]] = {}  # most users have one
         self._nodes: dict[str, Callable[[Route, Route], None]] = {}
         self._last = 0
+        self._told: set[tuple[str, str]] = set()  # devices that the service knows to be on
+        self.put: Callable[[Uplink], None] | None = None
+        """Takes messages for the service, once it serves `@presence`."""
 
     def attach(self, node: str, superseded: Callable[[Route, Route], None]) -> None:
         """This node's gateway is told when a route of its own has fallen, and to which newer one."""
@@ -52,6 +55,23 @@ class MemoryRoutes:
     async def online(self, user: str) -> list[Route]:
         """What stands of the user's now."""
         return list(self._of(user))
+
+    @property
+    def presence_wanted(self) -> bool:
+        """The service has a handler for it."""
+        return self.put is not None
+
+    def presence(self, route: Route) -> None:
+        """Tell the service if it does not know. What it was told is forgotten with the process."""
+        place = route.user, route.device
+        standing = [each for each in self._of(route.user) if each.device == route.device and each.way != "up"]
+        if self.put is None or bool(standing) == (place in self._told):
+            return
+        if standing:
+            self._told.add(place)
+        else:
+            self._told.remove(place)
+        self.put(seen(standing[0] if standing else route, bool(standing), self.order(), time.time_ns() // 1_000_000))
 
     def connected(self, user: str, device: str) -> bool:
         """Whether a link of the device stands."""

@@ -80,7 +80,7 @@ class RedisBus:
         self.push = RedisPush(pipe, self._pool)
         self.queue = RedisQueue(pipe, consumer, services, self._backlog)
         self.inbox = RedisInbox(pipe, self.queue, consumer, self.push)
-        self.routes = RedisRoutes(pipe, self.push)
+        self.routes = RedisRoutes(pipe, self.push, services)
         self.loads = RedisLoads(pipe, self._pool)
         await pipe.open()
         await self._look_around()
@@ -123,6 +123,8 @@ class RedisBus:
         self._consumer.tick()
         self.push.tick()
         self.routes.tick()
+        if self._consumer.consumes and self.routes.presence_wanted:
+            self.routes.look_for_the_gone()
 
     def _ticked(self) -> None:
         pipe = self._pipe

@@ -57,6 +57,11 @@ class Consumer:
         self._strange: set[str] = set()
 
     @property
+    def consumes(self) -> bool:
+        """A service of this process takes messages."""
+        return self._take is not None
+
+    @property
     def unsettled(self) -> int:
         """Messages that were handed over and are not settled."""
         return len(self._unsettled)

@@ -16,14 +16,19 @@ from typing import Any
 import msgspec
 
 from ...errors import EngineError
-from ..ports import Route
+from ..ports import PRESENCE, Route, seen
 from .pipe import Pipe
 from .push import RedisPush
+from .services import Services
 
 __all__ = ["RedisRoutes"]
 
 AGAIN_S = 28_800
 """In such a time every route is claimed once more, a few in each second: they expire after a day and an hour."""
+UNSEEN_MS = 60_000
+"""So long after it was last seen to be on a device is looked at again."""
+UNSEEN = 50
+"""Devices of one shard that are looked at again in a second."""
 MOST = 5000
 """Routes that one second puts back."""
 
@@ -31,8 +36,9 @@ MOST = 5000
 class RedisRoutes:
     """Follows `ports.Routes`."""
 
-    def __init__(self, pipe: Pipe, push: RedisPush) -> None:
+    def __init__(self, pipe: Pipe, push: RedisPush, services: Services) -> None:
         self._pipe = pipe
+        self._services = services
         self._push = push
         self._nodes: dict[str, Callable[[Route, Route], None]] = {}
         self._held: list[dict[tuple[str, int], Route]] = [{} for _ in range(pipe.keys.shards)]
@@ -75,6 +81,28 @@ class RedisRoutes:
         """What stands of the user's now. Raises `EngineError`."""
         found = await self._pipe.ask(self._pipe.keys.shard(user), b"online", user)
         return [_route(user, field, value) for field, value in zip(found[::2], found[1::2], strict=True)]
+
+    @property
+    def presence_wanted(self) -> bool:
+        """Some service has a handler for it."""
+        return self._services.serves(PRESENCE)
+
+    def presence(self, route: Route) -> None:
+        """Tell the service if it does not know."""
+        if self._pipe.up:
+            number, time_ms = self.order(), time.time_ns() // 1_000_000
+            on, off = (msgspec.msgpack.encode(seen(route, online, number, time_ms)) for online in (True, False))
+            self._pipe.do(self._pipe.keys.shard(route.user), b"presence", (route.user, route.device, on, off))
+
+    def look_for_the_gone(self) -> None:
+        """What stood on nodes that died is told as gone, a few devices at a time."""
+        for shard in range(self._pipe.keys.shards):
+            self._pipe.do(shard, b"unseen", (UNSEEN_MS, UNSEEN), self._unseen)
+
+    def _unseen(self, places: Any) -> None:
+        if not isinstance(places, Exception):
+            for user, device in places:
+                self.presence(Route(user.decode(), device.decode(), "", "", "down", 0))
 
     def tick(self) -> None:
         """Put back what was wiped, and claim a little of the rest again."""

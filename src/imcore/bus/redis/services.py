@@ -66,9 +66,13 @@ class Services:
             "no_route", f"no service {route!r}; known: {', '.join(known) or 'none'}", None if known else RETRY_MS
         )
 
+    def serves(self, route: str) -> bool:
+        """Somebody does."""
+        return route in self._known or (self.mine is not None and route in self.mine)
+
     def share(self, shards: int) -> int:
         """How many shards this process may hold: as many as the others, and none while somebody serves more routes."""
-        if self.mine is None:
+        if not self.mine:
             return 0
         alive = [routes for up, routes in self._others.values() if up and routes]
         here = frozenset(self.mine)

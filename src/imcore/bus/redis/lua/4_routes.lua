@@ -76,6 +76,39 @@ function ops.claim(user, field, value)
   return told
 end
 
+-- Whether a device has a link down, told to the service once: `told` has those that it knows to be on, and when that was
+-- last looked at. 1: it was told now.
+function ops.presence(user, device, on, off)
+  local key, place, standing = tag .. 'told', cmsgpack.pack({user, device}), false
+  local fields = redis.call('HGETALL', tag .. 'routes:' .. user)
+  for i = 1, #fields, 2 do
+    local route = parse(fields[i], fields[i + 1])
+    standing = standing or (route.device == device and route.way ~= 'up' and alive(route.node, route.life))
+  end
+  local known = redis.call('ZSCORE', key, place)
+  if standing then
+    redis.call('ZADD', key, text(now), place)
+  elseif known then
+    redis.call('ZREM', key, place)
+  end
+  if standing == (known and true or false) then
+    return 0
+  end
+  redis.call('XADD', queue, text(next_of('entry')) .. '-0', 'm', standing and on or off)
+  count('accepted', 1)
+  return 1
+end
+
+-- Devices that the service knows to be on and that were not looked at for so long: {user, device} of a few. Their nodes
+-- may have died.
+function ops.unseen(ms, most)
+  local found = {}
+  for _, place in ipairs(redis.call('ZRANGEBYSCORE', tag .. 'told', '-inf', text(now - ms), 'LIMIT', 0, most)) do
+    found[#found + 1] = cmsgpack.unpack(place)
+  end
+  return found
+end
+
 function ops.release(user, field)
   redis.call('HDEL', tag .. 'routes:' .. user, field)
   return 0
