@@ -87,3 +87,29 @@ def test_a_file_goes_from_one_to_the_other(tmp_path: Path) -> None:
             assert (tmp_path / "got" / "clip.mp4").read_bytes() == data
             alice.send_signal(signal.SIGINT)
             assert alice.wait(PATIENCE_S) == 0
+
+
+def test_on_a_terminal_a_bar_shows_how_far_a_file_is(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    (tmp_path / "clip.mp4").write_bytes(bytes(20_000_000))
+    with place.serving():
+        ours, theirs = pty.openpty()
+        command = [*COMMAND, "chat", "--as", "alice", "--to", "alice"]
+        env = place.env | {"TERM": "xterm", "COLUMNS": "100"}
+        process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=env, cwd=tmp_path)
+        os.close(theirs)
+        seen = b""
+
+        def came() -> bool:
+            nonlocal seen
+            seen += os.read(ours, 65536)
+            return b"/get 1 fetches it" in seen
+
+        with finishing(process):
+            os.write(ours, b"/send clip.mp4\n")
+            until(came)
+            assert "━".encode() in seen
+            assert b"20.0 MB" in seen
+            os.write(ours, b"\x04")  # Ctrl-D
+            assert process.wait(PATIENCE_S) == 0
+        os.close(ours)

@@ -27,7 +27,7 @@ BUFFER = 1024 * 1024
 """Bytes that a thread reads at once."""
 LINGER_MS = 20
 """How long a thread waits for a socket itself, if no other transfer waits for a thread."""
-WORTH = 256 * 1024
+WORTH = 512 * 1024
 """Bytes that should have come before a socket is read again (tcp(7), SO_RCVLOWAT)."""
 WORTH_S = 0.5
 """But it is not waited for them for longer than this, seconds."""
@@ -67,12 +67,11 @@ class Move:
         stopped."""
         self.check()
         self._waiting = ready
+        look = asyncio.get_running_loop().call_later(min(self.idle_s, WORTH_S), _wake, ready)
         try:
-            async with asyncio.timeout(min(self.idle_s, WORTH_S)):
-                await ready
-        except TimeoutError:
-            pass
+            await ready
         finally:
+            look.cancel()
             self._waiting = None
         self.check()
 
