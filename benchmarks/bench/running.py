@@ -74,14 +74,16 @@ def pinned(core: int) -> Callable[[], None]:
 
 
 class Server:
-    """`with Server(peer, mode) as server:`; its files are gone afterwards. Raises `Failed` if it does not listen."""
+    """`with Server(peer, mode) as server:`; its files are gone afterwards. where: they are in a folder here. Raises
+    `Failed` if it does not listen."""
 
-    def __init__(self, peer: Peer, mode: Mode) -> None:
+    def __init__(self, peer: Peer, mode: Mode, where: Path = WORK) -> None:
         self.peer = peer
         self.mode = mode
+        self._where = where
 
     def __enter__(self) -> Self:
-        self.folder = Path(tempfile.mkdtemp(prefix=f"{self.peer.name.split()[0]}-", dir=WORK))
+        self.folder = Path(tempfile.mkdtemp(prefix=f"{self.peer.name.split()[0]}-", dir=self._where))
         self.folder.chmod(0o755)
         self.port = free_port()
         self._said = self.folder / "said"

@@ -35,6 +35,9 @@ UNSENT = 1024 * 1024
 """Bytes that the kernel may hold for a reader and has not sent (tcp(7), TCP_NOTSENT_LOWAT)."""
 
 
+_give_way = getattr(os, "sched_yield", lambda: None)
+
+
 class Sink(Protocol):
     """Where received bytes go."""
 
@@ -156,6 +159,7 @@ class Movers:
         while moved < most:
             try:
                 moved += step(most - moved)
+                _give_way()  # who has waited meanwhile need not wait for the end of our slice
             except BlockingIOError:
                 if self._moves > self._threads:
                     return moved, True
