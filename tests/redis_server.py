@@ -28,9 +28,7 @@ class RedisServer:
 
     def __init__(self, *, cluster: bool = False, sync: str = "everysec", more: Sequence[str] = ()) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="imcore-redis-"))
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = _free_port()
         self._words = [
             "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", "",
             "--appendonly", "yes", "--appendfsync", sync, *more,
@@ -85,6 +83,17 @@ class RedisServer:
             if time.monotonic() > end or self._process.poll() is not None:
                 raise RuntimeError(f"redis-server did not start: {(self.folder / 'log').read_text()[-500:]}")
             time.sleep(0.02)
+
+
+def _free_port() -> int:
+    """One whose neighbour 10,000 above is free too: a cluster's nodes talk there."""
+    while True:
+        with socket.socket() as one, socket.socket() as other:
+            one.bind(("127.0.0.1", 0))
+            port: int = one.getsockname()[1]
+            with suppress(OSError, OverflowError):
+                other.bind(("127.0.0.1", port + 10_000))
+                return port
 
 
 @cache

@@ -493,7 +493,7 @@ cdef class Link:
             room = <Room> self.rooms[i].room
             name = PyBytes_AS_STRING(room.route)
             if len(room.route) == frame.route_len and not memcmp(name, frame.route, frame.route_len):
-                room.add(frame, whole)
+                room.said(frame, whole)
                 if frame.id:
                     self.put_number(T_ACK, frame.id, False)
                 return 0

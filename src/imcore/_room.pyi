@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Self
 
 from typing_extensions import disjoint_base
@@ -7,6 +8,7 @@ from ._link import Link
 
 @disjoint_base
 class Room:
+    onward: Callable[[bytes], None] | None
     def __new__(cls, hub: Hub, name: str) -> Self: ...
     @property
     def name(self) -> str: ...

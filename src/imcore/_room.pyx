@@ -4,7 +4,7 @@ What comes in one batch of bytes goes to the members as one piece. Messages are 
 up they are dropped and counted, and nobody else waits.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport uint8_t, uint16_t
@@ -164,6 +164,12 @@ cdef class Room:
         memcpy(p + HEADER + route_len, frame.body, frame.body_len)
         self.open.len += size
         self.open_count += 1
+        return 0
+
+    cdef int said(self, const frame_t *frame, chunk_t *whole) except -1:
+        self.add(frame, whole)
+        if self.onward is not None:
+            self.onward(PyBytes_FromStringAndSize(<const char *> frame.body, frame.body_len))
         return 0
 
     cdef int hand_out(self) except -1:

@@ -13,7 +13,7 @@ from imcore.config import Bus
 from imcore.config import Node as NodeConfig
 from tests import redis_server
 from tests.gateway.running import run, until
-from tests.gateway.wire import ACK, ERROR, MSG, WELCOME, Wire, frame, hello
+from tests.gateway.wire import ACK, ERROR, JOIN, MSG, ROOM, WELCOME, Wire, frame, hello
 
 needs_redis = pytest.mark.skipif(redis_server.missing is not None, reason=redis_server.missing or "")
 
@@ -91,3 +91,54 @@ def test_the_service_restarts_and_no_link_notices(tmp_path: Path, bus: Bus) -> N
 def test_roles_apart_need_redis(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="over Redis"):
         Config(node=NodeConfig(roles=["uplink"]))
+
+
+@needs_redis
+def test_members_of_a_room_hear_each_other_on_any_node_once(tmp_path: Path, bus: Bus) -> None:
+    async def main() -> None:
+        async with (
+            node(tmp_path, bus, "one", "uplink", "downlink") as one,
+            node(tmp_path, bus, "two", "uplink", "downlink") as two,
+            Wire(one.addresses[0]) as alice,
+            Wire(one.addresses[0]) as ann,
+            Wire(two.addresses[0]) as bob,
+        ):
+            for wire, name in ((alice, "alice"), (ann, "ann"), (bob, "bob")):
+                await wire.greet(name)
+                wire.say(frame(JOIN, 1, "hall"))
+                assert (await wire.hear()).type == ACK
+            for each in (one, two):
+                await each.bus._pipe.quiet()  # type: ignore[attr-defined]
+            alice.say(frame(MSG, 0, "hall", b"hello", ROOM))
+            for wire in (alice, ann, bob):
+                heard = await wire.hear()
+                assert (heard.type, heard.route, heard.body, heard.flags) == (MSG, "hall", b"hello", ROOM)
+                await wire.quiet()
+
+    run(main())
+
+
+@needs_redis
+def test_a_member_speaks_over_its_uplink_at_another_node(tmp_path: Path, bus: Bus) -> None:
+    async def main() -> None:
+        async with (
+            node(tmp_path, bus, "up", "uplink") as up,
+            node(tmp_path, bus, "down", "downlink") as down,
+            Wire(down.addresses[0]) as hears,
+            Wire(up.addresses[0]) as speaks,
+        ):
+            await hears.greet("alice", role="down")
+            hears.say(frame(JOIN, 1, "hall"))
+            assert (await hears.hear()).type == ACK
+            await speaks.greet("alice", role="up")
+            speaks.say(frame(MSG, 7, "hall", b"hello", ROOM), frame(MSG, 8, "cellar", b"hello", ROOM))
+            assert [(await speaks.hear()).id for _ in range(2)] == [7, 8]
+            assert (await hears.hear()).body == b"hello"
+            await hears.quiet()
+            async with Wire(up.addresses[0]) as stranger:
+                await stranger.greet("eve", role="up")
+                stranger.say(frame(MSG, 1, "hall", b"hello", ROOM))
+                answer = await stranger.hear()
+                assert (answer.type, answer.map["code"]) == (ACK, "unauthorized")
+
+    run(main())

@@ -253,8 +253,26 @@ class Routes(Protocol):
 class Push(Protocol):
     """Wake-ups and room broadcasts, to the nodes that hold the links."""
 
-    def attach(self, node: str, wake: Callable[[Sequence[Wake]], None], room: Callable[[str, bytes], None]) -> None:
-        """This node's gateway takes wake-ups for its users, and broadcasts for rooms that have members here."""
+    def attach(
+        self,
+        node: str,
+        wake: Callable[[Sequence[Wake]], None],
+        room: Callable[[str, bytes], None],
+        said: Callable[[str, str, str, bytes], None] | None = None,
+    ) -> None:
+        """This node's gateway takes wake-ups for its users, broadcasts for rooms that have members here, and what its
+        devices said in rooms at another node (see `say`)."""
+
+    @property
+    def spreads(self) -> bool:
+        """There may be other nodes, whose members of a room hear what is said here."""
+
+    def relay(self, node: str, room: str, body: bytes) -> None:
+        """A member on this node has said something: hand it to the other nodes that have members. Waits for nothing."""
+
+    async def say(self, user: str, device: str, room: str, body: bytes) -> bool:
+        """A device says something in a room here, and hears at another node: hand it to that one, which knows whether
+        it is a member. False: it hears nowhere. Raises `EngineError`."""
 
     def joined(self, node: str, room: str) -> None:
         """The first member of a room has come to this node."""

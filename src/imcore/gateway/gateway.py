@@ -84,7 +84,7 @@ class Gateway:
                 self.hub, lambda: ServerLink(self), self.limits.handshake_s, self.limits.window_bytes
             )
             stack.callback(self._listeners.close)
-            self.bus.push.attach(self.name, self._wake, self.rooms.broadcast)
+            self.bus.push.attach(self.name, self._wake, self.rooms.broadcast, self._said)
             self.bus.routes.attach(self.name, self._superseded)
             self.bus.inbox.attach(self._history_lost)
             self._presence = Presence(self.bus.routes)
@@ -173,7 +173,11 @@ class Gateway:
 
     def publish(self, link: ServerLink, id: int, room: str, body: bytes) -> None:
         """A message for a room that the link itself is not in."""
-        self.rooms.publish(link, id, room, body, self._listening(link))
+        down = self._listening(link)
+        if down is None and self.bus.push.spreads:
+            self.spawn(self.rooms.say_elsewhere(link, id, link.user, link.device, room, body))
+        else:
+            self.rooms.publish(link, id, room, body, down)
 
     def ended(self, link: ServerLink) -> None:
         """The link is over."""
@@ -294,6 +298,12 @@ class Gateway:
                     link.wake(wake)
             else:
                 found.wake(wake)
+
+    def _said(self, user: str, device: str, room: str, body: bytes) -> None:
+        """A device that hears here has said something in a room at another node."""
+        for link in self.links(user):
+            if link.listens and link.device == device:
+                self.rooms.said_elsewhere(link, room, body)
 
     def _history_lost(self, concerns: Callable[[str], bool]) -> None:
         """What these links were told of their inboxes holds no more: they resume, and hear of it in WELCOME."""

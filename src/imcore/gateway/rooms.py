@@ -5,11 +5,13 @@ A member's own publishing never comes here: the link relays it itself.
 
 from __future__ import annotations
 
+from functools import partial
+
 from .._hub import Hub
 from .._link import Link
 from .._room import Room
 from ..bus.ports import Push
-from ..errors import EncodeError
+from ..errors import EncodeError, EngineError
 from ..messages import Refusal
 from .limits import Limits
 from .uplink import refuse
@@ -51,6 +53,8 @@ class Rooms:
                 refuse(link, id, Refusal("no_route", str(error)))
                 return
             room.rooms = self
+            if self._push.spreads:
+                room.onward = partial(self._push.relay, self._node, name)
         elif room.holds(link):
             link.confirm(id)
             return
@@ -87,15 +91,43 @@ class Rooms:
         elif room is None or down is None or not room.holds(down):
             text = f"expected a member of room {name!r}: JOIN it first"
         else:
-            room.publish(body)
+            self.said(room, body)
             if id:
                 link.confirm(id)
             return
         if id:
             refuse(link, id, Refusal("unauthorized", text))
 
+    def said(self, room: Room, body: bytes) -> None:
+        """A member has said this, though not on the link that hears."""
+        room.publish(body)
+        if room.onward is not None:
+            room.onward(body)
+
+    def said_elsewhere(self, down: Link, name: str, body: bytes) -> None:
+        """A device whose link down is here has said this at another node."""
+        room = self._rooms.get(name)
+        if room is not None and room.holds(down):
+            self.said(room, body)
+
+    async def say_elsewhere(self, link: Link, id: int, user: str, device: str, name: str, body: bytes) -> None:
+        """A device whose link down is not here says something: whoever has that link looks whether it is a member."""
+        try:
+            refusal = None
+            if self._limits.publish == "none":
+                refusal = Refusal("unauthorized", "only services publish to rooms here")
+            elif not await self._push.say(user, device, name, body):
+                refusal = Refusal("unauthorized", f"expected a member of room {name!r}: JOIN it first")
+        except EngineError as error:
+            refusal = Refusal("overloaded", str(error), 1000)
+        if id and link.open:
+            if refusal is None:
+                link.confirm(id)
+            else:
+                refuse(link, id, refusal)
+
     def broadcast(self, name: str, body: bytes) -> None:
-        """A service's message for a room."""
+        """What was published elsewhere, or by a service."""
         room = self._rooms.get(name)
         if room is not None:
             room.publish(body)

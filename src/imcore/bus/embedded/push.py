@@ -18,7 +18,16 @@ class LocalPush:
     def __init__(self) -> None:
         self._nodes: dict[str, tuple[Callable[[Sequence[Wake]], None], Callable[[str, bytes], None]]] = {}
 
-    def attach(self, node: str, wake: Callable[[Sequence[Wake]], None], room: Callable[[str, bytes], None]) -> None:
+    spreads = False
+    """What members say stays with their gateway."""
+
+    def attach(
+        self,
+        node: str,
+        wake: Callable[[Sequence[Wake]], None],
+        room: Callable[[str, bytes], None],
+        said: Callable[[str, str, str, bytes], None] | None = None,
+    ) -> None:
         """This node's gateway takes wake-ups for its users, and broadcasts for rooms that have members here."""
         self._nodes[node] = wake, room
 
@@ -27,6 +36,13 @@ class LocalPush:
 
     def left(self, node: str, room: str) -> None:
         """Nor this."""
+
+    def relay(self, node: str, room: str, body: bytes) -> None:
+        """There are no other nodes."""
+
+    async def say(self, user: str, device: str, room: str, body: bytes) -> bool:
+        """Whoever hears, hears here."""
+        return False
 
     async def broadcast(self, room: str, body: bytes) -> None:
         """Hand a transient message to every node; returns when it is on its way."""

@@ -114,7 +114,7 @@ class _Part:
         self.remember = any(name == b"append" for name, _, _ in ops)
 
 
-_GROWS = frozenset([b"put", b"append", b"open", b"claim", b"broadcast", b"member"])
+_GROWS = frozenset([b"put", b"append", b"open", b"claim", b"broadcast", b"say", b"member"])
 """Operations that are not done when Redis has no memory left."""
 _MUST = frozenset([b"settle", b"bury", b"taken", b"forget", b"release", b"no_member", b"unlease"])
 """Operations that may come late, but must come."""

@@ -31,13 +31,17 @@ BLOCK_MS = 2000
 
 log = logging.getLogger("imcore.bus")
 
+Said = Callable[[str, str, str, bytes], None]
 Fallen = Callable[[str, bytes, bytes, bytes, bytes], None]
 
 
 class _Node:
-    def __init__(self, wake: Callable[[Sequence[Wake]], None], room: Callable[[str, bytes], None]) -> None:
+    def __init__(
+        self, wake: Callable[[Sequence[Wake]], None], room: Callable[[str, bytes], None], said: Said | None
+    ) -> None:
         self.wake = wake
         self.room = room
+        self.said = said
         self.rooms: set[str] = set()
 
 
@@ -61,9 +65,17 @@ class RedisPush:
         self._attached = asyncio.Event()
         self._alive: list[str] = []
 
-    def attach(self, node: str, wake: Callable[[Sequence[Wake]], None], room: Callable[[str, bytes], None]) -> None:
+    spreads = True
+
+    def attach(
+        self,
+        node: str,
+        wake: Callable[[Sequence[Wake]], None],
+        room: Callable[[str, bytes], None],
+        said: Said | None = None,
+    ) -> None:
         """This node's gateway takes wake-ups for its users, and broadcasts for rooms that have members here."""
-        self._nodes[node] = _Node(wake, room)
+        self._nodes[node] = _Node(wake, room, said)
         self.here = self.here or node
         for shard in range(self._pipe.keys.shards):
             self._read[self._pipe.keys.wakes(shard, node)] = b"0-0"
@@ -86,6 +98,15 @@ class RedisPush:
         """The node has no members in the room any more."""
         self._nodes[node].rooms.discard(room)
         self._pipe.do(self._pipe.keys.shard(room), b"no_member", (room, node))
+
+    def relay(self, node: str, room: str, body: bytes) -> None:
+        """A member on this node has said something: the other nodes that have members get a copy each."""
+        if self._pipe.up:
+            self._pipe.do(self._pipe.keys.shard(room), b"broadcast", (room, body, node), size=len(body))
+
+    async def say(self, user: str, device: str, room: str, body: bytes) -> bool:
+        """Hand it to the node where the device hears. Raises `EngineError`."""
+        return bool(await self._pipe.ask(self._pipe.keys.shard(user), b"say", user, device, room, body))
 
     async def broadcast(self, room: str, body: bytes) -> None:
         """Hand a transient message to every node that has members. Raises `EngineError`."""
@@ -163,6 +184,10 @@ class RedisPush:
             kind = fields[0]
             if kind == b"u":
                 wakes.append(Wake(fields[1].decode(), int(fields[3]), fields[5].decode(), fields[7]))
+            elif kind == b"s":
+                if node.said is not None:
+                    user, device, room = (fields[place].decode() for place in (1, 3, 5))
+                    self._guard(node.said, user, device, room, fields[7])
             elif kind == b"x":
                 self._guard(node.room, fields[1].decode(), fields[3])
             else:

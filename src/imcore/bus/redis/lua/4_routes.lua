@@ -143,6 +143,19 @@ function ops.no_member(room, node)
   return 0
 end
 
+-- What a device says in a room, to where it hears. To how many nodes that was.
+function ops.say(user, device, room, body)
+  local fields, told = redis.call('HGETALL', tag .. 'routes:' .. user), 0
+  for i = 1, #fields, 2 do
+    local route = parse(fields[i], fields[i + 1])
+    if route.device == device and route.way ~= 'up' and alive(route.node, route.life) then
+      redis.call('XADD', wakes(route.node), 'MAXLEN', '~', 100000, '*', 's', user, 'd', device, 'x', room, 'b', body)
+      told = told + 1
+    end
+  end
+  return told
+end
+
 -- One copy to each node that has members, but for the one that asks.
 function ops.broadcast(room, body, here)
   local key = tag .. 'room:' .. room
