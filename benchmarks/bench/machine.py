@@ -97,6 +97,7 @@ def facts(folder: Path) -> dict[str, object]:
         "commit": _commit(),
         "sync_us": round(sync_us(folder)),
         "load_before": round(os.getloadavg()[0], 2),
+        "nice": os.getpriority(os.PRIO_PROCESS, 0),
     }
 
 
