@@ -11,10 +11,22 @@ import socket
 import statistics
 import subprocess
 import time
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-__all__ = ["cores", "cpu_seconds", "facts", "foreign_seconds", "free_port", "peak", "reset_peak", "resident", "sync_us"]
+__all__ = [
+    "cores",
+    "cpu_seconds",
+    "facts",
+    "foreign_seconds",
+    "free_port",
+    "peak",
+    "reset_peak",
+    "resident",
+    "sync_us",
+    "waited_seconds",
+]
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 TICK = os.sysconf("SC_CLK_TCK")
@@ -45,6 +57,16 @@ def foreign_seconds(*pids: int) -> float:
         if name in names:
             busy += sum(int(each) for column, each in enumerate(ticks[:8]) if column not in IDLE)
     return busy / TICK - sum(cpu_seconds(pid) for pid in pids)
+
+
+def waited_seconds(*pids: int) -> float:
+    """Time in which threads of these processes could have run, and had no core."""
+    waited = 0
+    for pid in pids:
+        for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+            with suppress(OSError):  # it has ended
+                waited += int(path.read_text().split()[1])
+    return waited / 1e9
 
 
 def resident(pid: int) -> int:

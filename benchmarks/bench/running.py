@@ -24,7 +24,7 @@ from typing import Any, Self
 
 from ..peers.base import Mode, Peer
 from .figures import Sample
-from .machine import cores, cpu_seconds, foreign_seconds, free_port
+from .machine import cores, cpu_seconds, foreign_seconds, free_port, waited_seconds
 from .programs import REPOSITORY, WORK, program
 
 __all__ = [
@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 DISTURBED = 0.1
-"""What may go to other programs, in cores, before a run is made again."""
+"""What other programs may take away, in cores, before a run is made again."""
 AGAIN = 2
 """How often it is."""
 START_S = 15.0
@@ -188,19 +188,20 @@ class Load:
 
 def talk(load: Load, data: bytes, server: Server, during: Callable[[], None] | None = None) -> dict[str, Any]:
     """Hand the load its blob, and measure from `begin` to `end`: what it reports, with `cpu_s` of the server, `wall_s`,
-    and `others`: how many cores' time went elsewhere meanwhile. `during` is called at `begin`. Raises `Failed`."""
+    and `others`: how many cores' time went elsewhere while server or load waited for one. `during` is called at
+    `begin`. Raises `Failed`."""
     pids = server.pid, load.process.pid, os.getpid()
     load.tell(data)
     while load.hear() != "begin":
         pass
-    foreign = foreign_seconds(*pids)
+    foreign, waited = foreign_seconds(*pids), waited_seconds(*pids)
     before, since = cpu_seconds(server.pid), time.perf_counter()
     if during is not None:
         during()
     while load.hear() != "end":
         pass
     used, took = cpu_seconds(server.pid) - before, time.perf_counter() - since
-    others = max(0.0, foreign_seconds(*pids) - foreign) / took
+    others = max(0.0, min(foreign_seconds(*pids) - foreign, waited_seconds(*pids) - waited)) / took
     found: dict[str, Any] = json.loads(load.hear())
     return {**found, "cpu_s": used, "wall_s": took, "others": others}
 

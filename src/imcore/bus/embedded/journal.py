@@ -25,11 +25,11 @@ from .users import Device, User
 
 __all__ = ["DOWN", "UP", "Down", "Journal", "Records", "Up", "decode", "tally"]
 
-UP = 256
+UP = 128
 """Messages from devices in a part of a batch: what the loop does at once when it is durable, half a millisecond."""
-DOWN = 512
+DOWN = 256
 """Messages for inboxes in a part of a batch: more than `UP`, so that what was accepted is finished before more is."""
-PARTS = 8
+PARTS = 6
 """Parts that a batch has at most: a slow disk is asked less often, and the loop goes round between two parts."""
 LAZY_S = 0.5
 """How long what nobody waits for (settled, taken) may wait for a batch that has to be written anyway."""
