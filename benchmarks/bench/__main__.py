@@ -45,6 +45,7 @@ ROWS: dict[str, Callable[[Plan], RowResult]] = {
     "slow": behaviour.slow,
     "big": behaviour.big,
     "fair": fairness.row,
+    "http": core.http,
     "redis": over_redis.row,
     "media": media.row,
 }
