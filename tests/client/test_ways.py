@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -108,7 +109,8 @@ def test_up_and_down_have_their_own_lists_and_their_own_winners(tmp_path: Path) 
             lists = {"down": listing([one], key=signer), "up": listing([other], "up", key=signer)}
 
             async def answer(asked: Asked, writer: asyncio.StreamWriter) -> None:
-                writer.write(http(lists[asked.target.partition("role=")[2]]))
+                role = parse_qs(urlsplit(asked.target).query)["role"][0]
+                writer.write(http(lists[role]))
 
             service = await stack.enter_async_context(place(answer))
             memory = Memory()

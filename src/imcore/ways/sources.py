@@ -161,7 +161,8 @@ class Sources:
         return self._built_in({name: found})
 
     async def _by_access(self, service: Point, role: Direction) -> list[Listed]:
-        answer = await self._fetch(service, Request(f"{LIST_PATH}?role={role}"))
+        known = "".join(f"&kid={key}" for key in self._keys)  # so that it signs with one of them
+        answer = await self._fetch(service, Request(f"{LIST_PATH}?role={role}{known}"))
         made = open_list(answer.body, self._keys, role, self._clock())
         listed = points_of(made)
         self._memory.listed(role, listed)
