@@ -20,7 +20,7 @@ from imcore.ways.finder import Finder, Ways
 from imcore.ways.memory import Memory
 from imcore.ways.network import Network
 from imcore.ways.resolve import Resolve
-from tests.ways.places import KEYS, access, gateway, http, listing, name_server, place, relay, says
+from tests.ways.places import KEYS, Asked, access, gateway, http, listing, name_server, place, relay, says
 
 
 async def no_dns(name: str) -> list[str]:
@@ -266,6 +266,23 @@ class TestSources:
             assert report.role == "down"
             assert {one.point: one.outcome for one in report.measured} == {"gw-0": "REFUSED", "gw-1": "OK"}
             assert all(one.whole_ms is not None for one in report.measured if one.outcome == "OK")
+
+        asyncio.run(work())
+
+    def test_the_access_service_is_not_asked_again_before_its_list_says_so(self) -> None:
+        async def work() -> None:
+            asked: list[str] = []
+
+            async def answer(request: Asked, writer: asyncio.StreamWriter) -> None:
+                asked.append(request.target)
+                await access(listing(points))(request, writer)
+
+            async with asyncio.timeout(20), gateways(0.0) as points, place(answer) as service:
+                one = finder([], [service])
+                for _ in range(3):
+                    assert (await one.find(enter, lambda text: None)).point == points[0]
+                await one.close()
+            assert len([target for target in asked if target.startswith("/v1/access")]) == 1
 
         asyncio.run(work())
 

@@ -131,6 +131,8 @@ class Finder:
         better."""
         if not self._keys:
             return None
+        if self._sources.stale:
+            self._begin_gathering()
         if self._gathering is not None:
             await asyncio.wait([self._gathering])
         mine, mine_s = self._rank(current), self._memory.cost_s(current)
@@ -225,7 +227,7 @@ class Finder:
 
     async def _gather(self) -> None:
         try:
-            await self._sources.gather(self._role, self._hear)
+            await self._sources.gather(self._role, self._hear, anew=self._slow > 1)
         finally:
             if self._search is not None:
                 self._search.complete()

@@ -83,11 +83,18 @@ class Sources:
         self._resolve = resolve
         self._tls = tls
         self._clock = clock
+        self._again_at = 0.0
         self._level = BUILT_IN_LEVEL if access else 0
         self._lookups: dict[str, asyncio.Task[list[str]]] = {}
 
-    async def gather(self, role: Direction, hear: Callable[[Heard], None]) -> None:
-        """Ask all of them; `hear` is told of each as it answers. Returns when the last one has, or is given up."""
+    @property
+    def stale(self) -> bool:
+        """The access service's last list asks to be asked for again, or there was none."""
+        return bool(self._access) and self._clock() >= self._again_at
+
+    async def gather(self, role: Direction, hear: Callable[[Heard], None], *, anew: bool = True) -> None:
+        """Ask all of them; `hear` is told of each as it answers. Returns when the last one has, or is given up. anew:
+        False = the access service is not asked before its last list says so."""
         self._lookups = {name: lookup for name, lookup in self._lookups.items() if not lookup.done()}
         names = dict.fromkeys(point.host for point in self._points if not is_address(point.host))
         addresses = [point for point in self._points if is_address(point.host)]
@@ -97,13 +104,14 @@ class Sources:
         if addresses:
             listed = self._built_in({point.host: [point.host] for point in addresses})
             hear(Heard("built in", Outcome.OK.name, "the addresses it was made with", 0.0, listed))
+        services = self._access if anew or self.stale else ()
         async with asyncio.TaskGroup() as group:
             for name in names:
                 group.create_task(self._ask(f"DNS {name}", self._by_dns(name), hear))
-                for point in self._access:
+                for point in services:
                     if is_address(point.host):
                         group.create_task(self._ask(f"DoH {point} {name}", self._by_doh(point, name), hear))
-            for point in self._access:
+            for point in services:
                 group.create_task(self._ask(f"access {point}", self._by_access(point, role), hear))
 
     async def report(self, report: Report) -> None:
@@ -164,6 +172,7 @@ class Sources:
         known = "".join(f"&kid={key}" for key in self._keys)  # so that it signs with one of them
         answer = await self._fetch(service, Request(f"{LIST_PATH}?role={role}{known}"))
         made = open_list(answer.body, self._keys, role, self._clock())
+        self._again_at = self._clock() + made.refresh_s
         listed = points_of(made)
         self._memory.listed(role, listed)
         return listed
