@@ -334,6 +334,8 @@ class TestBehindTheWayIn:
                 assert not await one.holds(Candidate(frozen, frozen.host))
                 assert memory.wait_s(Candidate(frozen, frozen.host)) > 0
                 assert await one.holds(Candidate(whole, whole.host))
+                async with place(says(http(b"", "404 Not Found"))) as older:
+                    assert await one.holds(Candidate(older, older.host)), "nothing is known of it"
                 await one.close()
 
         asyncio.run(work())

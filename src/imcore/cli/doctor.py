@@ -39,6 +39,8 @@ class Way(msgspec.Struct, frozen=True):
     """One way in."""
 
     machine: str
+    host: str
+    """The name that its certificate is held against; the same where it has none."""
     port: int
     way: str
     outcome: str
@@ -109,7 +111,8 @@ def _place(found: Found) -> tuple[str, int, str]:
 
 def _way(found: Found) -> Way:
     times = (found.connect_ms, found.first_ms, found.whole_ms)
-    return Way(*_place(found), found.outcome, found.text, found.level, *times)
+    machine, port, way = _place(found)
+    return Way(machine, found.candidate.point.host, port, way, found.outcome, found.text, found.level, *times)
 
 
 def _table(sources: list[Source], rows: dict[Candidate, Found | None]) -> Table:
@@ -122,7 +125,9 @@ def _table(sources: list[Source], rows: dict[Candidate, Found | None]) -> Table:
     )
     for candidate in sorted(rows, key=lambda one: (one.machine, one.point.port, one.point.scheme)):
         found = rows[candidate]
-        where = (candidate.machine, str(candidate.point.port), candidate.point.scheme)
+        host = candidate.point.host
+        machine = candidate.machine if host == candidate.machine else f"{candidate.machine} ({host})"
+        where = (machine, str(candidate.point.port), candidate.point.scheme)
         if found is None:
             matrix.add_row(*where, "…")
         else:

@@ -59,11 +59,13 @@ async def fill(
     size: int = FILL_SIZE,
     through: Connect = connect,
     tls: ssl.SSLContext | None = None,
-) -> Proof:
-    """Whether so many bytes come through. Raises `WayError`."""
+) -> Proof | None:
+    """Whether so many bytes come through; None: the gateway has no fill, and nothing is known. Raises `WayError`."""
     nonce = secrets.token_urlsafe(18)
     request = Request(f"{FILL_PATH}?n={nonce}&size={size}", most=max(size, ANSWER_MOST))
     answer = await fetch(point, request, progress, through=through, tls=tls)
+    if answer.head.status == 404:
+        return None
     _check_head(answer)
     try:
         return read_fill(answer.body, nonce, size, keys)
