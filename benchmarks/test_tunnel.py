@@ -133,7 +133,7 @@ class TestChunks:
 
 
 @pytest.mark.benchmark(group="read a body of 1,024 chunks of 512 bytes, one at a time")
-class TestChunksThatComeAlone:
+class TestAlone:
     @pytest.mark.parametrize("read", READERS)
     def test_read(self, benchmark: BenchmarkFixture, read: Callable[[list[bytes]], Told]) -> None:
         assert benchmark(read, [CHUNKED, *[CHUNK] * CHUNKS, LAST]) == (1, CHUNKS * 512)

@@ -76,6 +76,13 @@ def test_the_configuration_is_one() -> None:
     assert [each.tls is not None for each in loaded.listen] == [False, True]
 
 
+def test_the_one_for_four_ports_has_them_all() -> None:
+    text = (EXAMPLES / "four-ports.toml").read_text()
+    assert {listen.address for listen in config.parse(text).listen} == {
+        f"0.0.0.0:{port}" for port in (80, 8080, 443, 14000)
+    }
+
+
 def blocks(path: Path) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```", path.read_text(), re.DOTALL | re.MULTILINE)
 

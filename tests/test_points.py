@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imcore.errors import ConfigError
-from imcore.points import DEFAULT_PORT, Point, Scheme, parse_point, parse_points
+from imcore.points import Point, Scheme, parse_point, parse_points
 
 hosts = st.one_of(
     st.from_regex(r"[a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?(\.[a-z]{2,5}){0,2}", fullmatch=True),
@@ -39,8 +39,8 @@ def test_any_text_is_a_point_or_a_config_error(text: str) -> None:
         ("127.0.0.1:9000", Point("tcp", "127.0.0.1", 9000)),
         ("tcp://im.example.com:80", Point("tcp", "im.example.com", 80)),
         ("tls://im.example.com:443", Point("tls", "im.example.com", 443)),
-        ("im.example.com", Point("tcp", "im.example.com", DEFAULT_PORT)),
-        ("[::1]", Point("tcp", "::1", DEFAULT_PORT)),
+        ("im.example.com", Point("tcp", "im.example.com", 8080)),
+        ("[::1]", Point("tcp", "::1", 8080)),
         ("tls://[2001:db8::1]:443", Point("tls", "2001:db8::1", 443)),
         ("http://im.example.com", Point("http", "im.example.com", 80)),
         ("https://im.example.com", Point("https", "im.example.com", 443)),
@@ -75,7 +75,22 @@ def test_what_is_wrong_is_named(text: str, expected: str) -> None:
 
 
 def test_a_list_of_points_keeps_its_order_and_loses_its_repeats() -> None:
-    assert parse_points(["b", "a:1", "tcp://b:8080"]) == [Point("tcp", "b", 8080), Point("tcp", "a", 1)]
+    assert parse_points(["b:8080", "a:1", "tcp://b:8080"]) == [Point("tcp", "b", 8080), Point("tcp", "a", 1)]
+
+
+def test_a_point_without_a_port_stands_for_all_that_are_likely_to_pass() -> None:
+    points = parse_points(["im.example.com"])
+    assert {point.port for point in points} == {80, 8080, 443, 14000}
+    assert {point.scheme for point in points} == {"tcp", "tls", "http", "https"}
+    assert all(point.secure == (point.port == 443) for point in points)
+
+
+@pytest.mark.parametrize("scheme", get_args(Scheme))
+def test_and_one_with_a_scheme_never_for_another_way(scheme: Scheme) -> None:
+    points = parse_points([f"{scheme}://im.example.com"])
+    assert {point.scheme for point in points} == {scheme}
+    assert {point.port for point in points} == {80, 8080, 443, 14000}
+    assert parse_point(f"{scheme}://im.example.com") == points[0]
 
 
 @pytest.mark.parametrize("points", [[], "127.0.0.1:9000"])

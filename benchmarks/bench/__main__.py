@@ -21,7 +21,7 @@ from ..peers.mqtt import Mosquitto
 from ..peers.nginx import Nginx
 from ..peers.text import Nats, Redis
 from ..peers.websocket import Picows, Websockets
-from . import behaviour, core, durable, fairness, growth, links, media, over_redis, throughput
+from . import apart, behaviour, core, durable, fairness, growth, links, media, over_redis, short, throughput
 from .machine import cores, facts
 from .picture import draw
 from .plan import Plan, RowResult, Sizes
@@ -45,7 +45,10 @@ ROWS: dict[str, Callable[[Plan], RowResult]] = {
     "slow": behaviour.slow,
     "big": behaviour.big,
     "fair": fairness.row,
+    "http": core.http,
     "redis": over_redis.row,
+    "short": short.row,
+    "split": apart.row,
     "media": media.row,
 }
 SYSTEM_PEERS = (Redis, Nats, Mosquitto, Nginx)

@@ -1,7 +1,7 @@
-"""Rows 5 and 6: the timer wheel and the decoder by themselves, from the figures of pytest-benchmark.
+"""Rows 5, 6 and http: the timer wheel, the decoder and the HTTP reader by themselves, from pytest-benchmark's figures.
 
-What is measured, and how, stands in benchmarks/test_wheel.py and benchmarks/test_codec.py; here they are run again and
-again, on the server's core, and put beside the targets.
+What is measured, and how, stands in benchmarks/test_wheel.py, test_codec.py and test_tunnel.py; here they are run again
+and again, on the server's core, and put beside the targets.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ from .plan import CaseResult, Column, Contender, Plan, RowResult, run_case
 from .programs import REPOSITORY, WORK
 from .running import Failed, pinned
 
-__all__ = ["decode", "wheel"]
+__all__ = ["decode", "http", "wheel"]
 
 TIMEOUT_S = 300
 FRAMES = 1000  # in a round of test_codec's
+MESSAGES = 1000  # in a round of test_tunnel's
+CHUNKED_BYTES = 1024 * 512  # likewise
 PAIRS = 10_000  # arm and cancel, in a round of test_wheel's
 
 
@@ -121,6 +123,47 @@ def decode(plan: Plan) -> RowResult:
         f"{_times(case.ratio('picows', 'frames_per_s'))} times as fast as picows'."
     ]
     return RowResult("6", "decode 64-byte frames (benchmarks/test_codec.py)", [case], verdicts, notes)
+
+
+def _http(group: str, test: str) -> Sample:
+    found = _benchmarks(WORK / "http.json", "benchmarks/test_tunnel.py", f"{group} and {test}")
+    name = test if test == "test_scan" else f"test_read[{test}]"
+    if name not in found:
+        raise Failed(f"benchmarks/test_tunnel.py gave no {name} of {group}")
+    seconds = found[name][0]
+    return {"per_s": MESSAGES / seconds if group == "TestMessages" else CHUNKED_BYTES / seconds}
+
+
+def http(plan: Plan) -> RowResult:
+    """Row http."""
+    tests = {"imcore, C level": "test_scan", "imcore": "by_reader", "httptools": "by_httptools", "h11": "by_h11"}
+    cases = []
+    for name, group, title, scale in (
+        ("requests with a body of 64 bytes", "TestMessages", "million messages a second", 1e6),
+        ("a body in chunks of 512 bytes, in reads of 64 KiB", "TestChunks", "GB a second", 1e9),
+        ("the same, a chunk a read", "TestAlone", "GB a second", 1e9),
+    ):
+        contenders: list[Contender] = [
+            (who, partial(_http, group, test))
+            for who, test in tests.items()
+            if (group, test) != ("TestAlone", "test_scan")
+        ]
+        cases.append(run_case(plan, name, contenders, [Column("per_s", title, scale, 2)], "per_s"))
+    messages, chunks, alone = cases
+    scans = [
+        [each["per_s"] for each in case.samples["imcore, C level"] if each is not None] for case in (messages, chunks)
+    ]
+    verdicts = [
+        at_least("C level, million messages a second", 3, figure([each / 1e6 for each in scans[0]])),
+        at_least("C level, GB a second in chunks of 512 bytes", 3, figure([each / 1e9 for each in scans[1]])),
+        at_least("messages from Python: times httptools", 1.5, messages.ratio("httptools", "per_s")),
+        at_least("chunks from Python: times httptools", 1.5, chunks.ratio("httptools", "per_s")),
+    ]
+    notes = [
+        "Chunks that lie in one read are joined to one object; where each is read by itself there is nothing to join, "
+        f"and ours comes {_times(alone.ratio('httptools', 'per_s'))} times as fast as httptools."
+    ]
+    return RowResult("http", "read HTTP (benchmarks/test_tunnel.py)", cases, verdicts, notes)
 
 
 def _times(value: Figure | None) -> str:

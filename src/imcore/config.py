@@ -161,6 +161,15 @@ class Limits(_Section, frozen=True, kw_only=True):
     unanswered: Annotated[
         Positive, Meta(description="messages from a link that are not durable yet, beyond which it is not read from")
     ] = 1024
+    links: Annotated[Positive, Meta(description="links of the node, beyond which new ones are refused for a while")] = (
+        1_000_000
+    )
+    late_ms: Annotated[
+        int,
+        Meta(
+            ge=10, description="how late the node may be with its work, beyond which new links are refused for a while"
+        ),
+    ] = 1000
     devices: Annotated[
         Literal["all", "one", "one-per-kind"],
         Meta(

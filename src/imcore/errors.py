@@ -13,6 +13,7 @@ __all__ = [
     "BadFrame",
     "BadHello",
     "BadList",
+    "BadProof",
     "ConfigError",
     "EncodeError",
     "EngineError",
@@ -139,6 +140,24 @@ class BadList(RemoteError):
     code = "unauthorized"
 
     def __init__(self, reason: Literal["stranger", "signature", "expired", "role"], text: str) -> None:
+        super().__init__(reason, text)
+        self.reason = reason
+        self.text = text
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.text}"
+
+
+class BadProof(RemoteError):
+    """What came does not prove that a gateway of ours has answered.
+
+    `reason`: `stranger` (somebody else), `cached` (a gateway's answer to somebody else's question), `rewritten`
+    (changed on its way), `truncated` (cut off).
+    """
+
+    code = "unauthorized"
+
+    def __init__(self, reason: Literal["stranger", "cached", "rewritten", "truncated"], text: str) -> None:
         super().__init__(reason, text)
         self.reason = reason
         self.text = text

@@ -10,17 +10,22 @@ import msgspec
 
 from .errors import ConfigError
 
-__all__ = ["DEFAULT_PORT", "Point", "parse_point", "parse_points"]
-
-DEFAULT_PORT = 8080
-"""Where frames are spoken, and a point names no port; HTTP has ports of its own."""
+__all__ = ["Point", "parse_point", "parse_points"]
 
 Scheme = Literal["tcp", "tls", "http", "https"]
 
 _FORM = (
     "host, host:port, or either behind tcp://, tls://, http:// or https:// (an IPv6 address in brackets: [::1]:8080)"
 )
-_PORTS = {"http": 80, "https": 443}
+_STAND_INS: dict[str, list[tuple[Scheme, int]]] = {
+    "": [("tcp", 8080), ("tls", 443), ("http", 80), ("tcp", 14000), ("https", 443), ("tcp", 80), ("http", 8080)],
+    "tcp": [("tcp", 8080), ("tcp", 80), ("tcp", 443), ("tcp", 14000)],
+    "tls": [("tls", 443), ("tls", 8080), ("tls", 80), ("tls", 14000)],
+    "http": [("http", 80), ("http", 8080), ("http", 14000), ("http", 443)],
+    "https": [("https", 443), ("https", 8080), ("https", 80), ("https", 14000)],
+}
+"""What a point without a port stands for, the best first: ports that networks are known to let pass, each a stand-in
+for the others. Without a scheme, 443 is in TLS and the others are not."""
 _PARTS = re.compile(r"(?:(?P<scheme>[^:/]*)://)?(?:\[(?P<v6>[^\]]*)\]|(?P<host>[^:/\[\]]*))(?::(?P<port>[^:]*))?")
 _NAME = re.compile(r"[^\s/?#@\[\]:%]+")
 _ADDRESS6 = re.compile(r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:%[\w.-]+)?")
@@ -56,32 +61,36 @@ class Point(msgspec.Struct, frozen=True):
 
 
 def parse_point(text: str) -> Point:
-    """`host`, `host:port`, or one of them behind `tcp://`, `tls://`, `http://` or `https://`. Without a port it is
-    8080, for HTTP 80 and 443. Raises `ConfigError`."""
+    """`host`, `host:port`, or one of them behind `tcp://`, `tls://`, `http://` or `https://`. Without a port it is the
+    first of those that stand in for each other: 8080, 443, 80 and 443. Raises `ConfigError`."""
+    return _read(text)[0]
+
+
+def parse_points(texts: Iterable[str]) -> list[Point]:
+    """Each of them, in order, without repeats. One without a port stands for all ports that networks are likely to let
+    pass, and one without a scheme for all ways. Raises `ConfigError`, also when there is none."""
+    if isinstance(texts, str):
+        raise ConfigError(f"access points: expected a list such as [{texts!r}], got the string {texts!r}")
+    points = list(dict.fromkeys(point for text in texts for point in _read(text)))
+    if not points:
+        raise ConfigError("access points: expected at least one, got none")
+    return points
+
+
+def _read(text: str) -> list[Point]:
     parts = _PARTS.fullmatch(text)
     if parts is None:
         raise ConfigError(f"access point {text!r}: expected {_FORM}")
-    scheme = parts["scheme"] or "tcp"
-    if scheme not in get_args(Scheme):
+    scheme = parts["scheme"] or ""
+    if scheme and scheme not in get_args(Scheme):
         raise ConfigError(f"access point {text!r}: expected tcp://, tls://, http:// or https://, got {scheme}://")
     host = parts["v6"] if parts["v6"] is not None else parts["host"]
     if not (_ADDRESS6 if parts["v6"] is not None else _NAME).fullmatch(host):
         what = "an IPv6 address in the brackets" if parts["v6"] is not None else "a host"
         raise ConfigError(f"access point {text!r}: expected {what}, got {host!r}; the form is {_FORM}")
-    port = _PORTS.get(scheme, DEFAULT_PORT)
-    if parts["port"] is not None:
-        # isdecimal() takes other scripts' digits too, and int() would read them.
-        if not (parts["port"].isascii() and parts["port"].isdecimal() and 1 <= int(parts["port"][:6]) <= 65535):
-            raise ConfigError(f"access point {text!r}: expected a port from 1 to 65535, got {parts['port']!r}")
-        port = int(parts["port"])
-    return Point(cast(Scheme, scheme), host, port)
-
-
-def parse_points(texts: Iterable[str]) -> list[Point]:
-    """Each of them, in order, without repeats. Raises `ConfigError`, also when there is none."""
-    if isinstance(texts, str):
-        raise ConfigError(f"access points: expected a list such as [{texts!r}], got the string {texts!r}")
-    points = list(dict.fromkeys(parse_point(text) for text in texts))
-    if not points:
-        raise ConfigError("access points: expected at least one, got none")
-    return points
+    if parts["port"] is None:
+        return [Point(way, host, port) for way, port in _STAND_INS[scheme]]
+    # isdecimal() takes other scripts' digits too, and int() would read them.
+    if not (parts["port"].isascii() and parts["port"].isdecimal() and 1 <= int(parts["port"][:6]) <= 65535):
+        raise ConfigError(f"access point {text!r}: expected a port from 1 to 65535, got {parts['port']!r}")
+    return [Point(cast(Scheme, scheme or "tcp"), host, int(parts["port"]))]

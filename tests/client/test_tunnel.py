@@ -12,7 +12,9 @@ import pytest
 
 from imcore.client import Client, State
 from imcore.points import parse_point
-from imcore.ways.learned import Forgetful, Learned, Mode
+from imcore.ways import network
+from imcore.ways.learned import Learned, Mode
+from imcore.ways.memory import Memory
 from tests.client import http_relays
 from tests.client.http_relays import Relay, Way, relay
 from tests.client.peer import first, until
@@ -30,7 +32,8 @@ class Trial:
         self.gateway = gateway
         self.point = point
         self.proxy = proxy
-        self.memory = Forgetful()
+        self.memory = Memory()
+        self.memory.network(str(network.current()))
 
     def client(self, **more: Any) -> Client:
         return Client([self.point], "alice", "phone", memory=self.memory, **more)

@@ -93,6 +93,9 @@ def request(method: str, path: str, body: bytes = b"", more: str = "") -> bytes:
     return f"{method} {path} HTTP/1.1\r\nHost: im.example.com\r\n{length}{more}\r\n".encode() + body
 
 
+CHUNKED = "Transfer-Encoding: chunked\r\n"
+
+
 class TestTheFirstByte:
     def test_tells_frames_from_http_on_every_address(self, tmp_path: Path, tls: Tls, way: str) -> None:
         async def main() -> None:
@@ -309,16 +312,27 @@ class TestTime:
 
         run(main())
 
-    def test_a_head_that_drips_is_let_go_all_the_same(self, tmp_path: Path, tls: Tls) -> None:
+    @pytest.mark.parametrize(
+        ("begin", "drip"),
+        [
+            pytest.param(b"GET /", b"a", id="first line"),
+            pytest.param(b"GET /echo HTTP/1.1\r\nHost: x\r\n", b"X: y\r\n", id="fields"),
+            pytest.param(request("POST", "/echo", b"x" * 9999)[:-9999], b"x", id="body"),
+            pytest.param(request("POST", "/echo", more=CHUNKED), b"1\r\nx\r\n", id="chunks"),
+            pytest.param(request("POST", "/echo", more=CHUNKED) + b"1", b";a", id="chunk extensions"),
+            pytest.param(request("POST", "/echo", more=CHUNKED) + b"0\r\n", b"X: y\r\n", id="trailers"),
+        ],
+    )
+    def test_what_drips_is_let_go_all_the_same(self, tmp_path: Path, tls: Tls, begin: bytes, drip: bytes) -> None:
         async def main() -> None:
             async with (
                 serving(tmp_path, "descriptor", tls, handshake_s=0.5) as (here, _),
                 Tunnel(here.address) as tunnel,
             ):
-                tunnel.say(b"GET /echo HTTP/1.1\r\nHost: x\r\n")
+                tunnel.say(begin)
                 drips = 0
                 while not tunnel.reader._buffer and drips < 1000:  # type: ignore[attr-defined]  # it has no peek
-                    tunnel.say(b"X: y\r\n")
+                    tunnel.say(drip)
                     await asyncio.sleep(0.05)
                     drips += 1
                 assert (await tunnel.answer()).status == 408

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import uvloop
 from imcore import Client, Node
 from imcore.cli.certificate import self_signed
 from imcore.config import Config, Listen, Media
+from imcore.media.limits import Limits
 from tests.media.running import Person, serving, sha256
 from tests.media.test_upload import patch
 
@@ -66,6 +68,20 @@ def test_tls_carries_files_too(tmp_path: Path) -> None:
                 assert (await person.append(path, 0, b"12345678901")).status == 413
                 reference = await person.put(DATA)
                 assert (await person.get(reference, Range="bytes=5-1999999")).body == DATA[5:2_000_000]
+
+    uvloop.run(work())
+
+
+def test_a_head_that_does_not_come_is_not_waited_for(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with serving(tmp_path, Limits(idle_s=0.3)) as service:
+            for begun in (b"", b"GET / HTTP/1.1\r\nHost: x\r\n"):
+                reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+                writer.write(begun)
+                with contextlib.suppress(ConnectionError):
+                    assert await asyncio.wait_for(reader.read(), 20) == b""
+                writer.close()
+            assert (await service.person().put(b"x")).size == 1
 
     uvloop.run(work())
 

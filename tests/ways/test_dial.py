@@ -17,7 +17,7 @@ from imcore.cli.certificate import self_signed
 from imcore.points import Point
 from imcore.session import Phase, moves
 from imcore.ways import dial as dialling
-from imcore.ways.dial import dial, in_turn
+from imcore.ways.dial import dial
 
 OPEN = moves(Phase.CLIENT_OPEN)
 
@@ -150,10 +150,3 @@ def test_cancelling_leaves_nothing_open() -> None:
         hub.close()
 
     asyncio.run(work())
-
-
-def test_the_good_point_is_the_first_of_the_turn() -> None:
-    a, b, c = (Point("tcp", name, 1) for name in "abc")
-    assert list(in_turn([a, b, c], None)) == [a, b, c]
-    assert list(in_turn([a, b, c], b)) == [b, c, a]
-    assert list(in_turn([a, c], b)) == [a, c]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from imcore.ways.learned import AGAIN_S, Forgetful, Learned, Manner
+from imcore.ways.learned import AGAIN_S, Learned, Manner
+from imcore.ways.memory import Memory
 
 WAY = "http://a:1"
 
@@ -17,9 +18,9 @@ class Clock:
         return self.now
 
 
-def a_manner(memory: Forgetful | None = None) -> tuple[Manner, Clock]:
+def a_manner(memory: Memory | None = None) -> tuple[Manner, Clock]:
     clock = Clock()
-    return Manner(memory or Forgetful(), WAY, clock), clock
+    return Manner(memory or Memory(), WAY, clock), clock
 
 
 def mode_of(manner: Manner) -> str:
@@ -81,7 +82,7 @@ def test_limits_shrink_to_what_was_shown_and_no_further_than_makes_sense() -> No
 
 
 def test_what_was_lost_is_tried_again_and_less_often_each_time() -> None:
-    memory = Forgetful()
+    memory = Memory()
     manner, clock = a_manner(memory)
     waits: list[float] = []
     for _ in range(12):
@@ -103,7 +104,7 @@ def test_what_was_lost_is_tried_again_and_less_often_each_time() -> None:
 
 
 def test_a_way_that_streams_again_is_trusted_again() -> None:
-    memory = Forgetful()
+    memory = Memory()
     manner, clock = a_manner(memory)
     for _ in range(4):
         manner.holds_back()
@@ -115,7 +116,7 @@ def test_a_way_that_streams_again_is_trusted_again() -> None:
 
 @pytest.mark.parametrize("other", ["http://a:2", "https://a:1"])
 def test_each_way_is_apart(other: str) -> None:
-    memory = Forgetful()
+    memory = Memory()
     manner, clock = a_manner(memory)
     manner.holds_back()
     assert Manner(memory, other, clock).now == Learned()

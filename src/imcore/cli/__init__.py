@@ -14,11 +14,11 @@ from importlib.metadata import version
 from typing import NoReturn
 
 from ..errors import ConfigError, ImcoreError
-from . import audit, chat, dead, demo, frame, listen, send, serve, token
+from . import audit, chat, dead, demo, doctor, frame, listen, send, serve, token
 
 __all__ = ["main"]
 
-COMMANDS = (demo, serve, chat, send, listen, token, frame, dead, audit)
+COMMANDS = (demo, serve, chat, send, listen, doctor, token, frame, dead, audit)
 
 
 class _Parser(argparse.ArgumentParser):

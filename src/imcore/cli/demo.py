@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--split", action="store_true", help="roles as processes over a redis-server, and a service that restarts"
     )
     parser.add_argument(
-        "--away", type=float, default=10.0, metavar="S", help="with --split: how long the service is away (%(default)s)"
+        "--away", type=float, default=10.0, metavar="S", help="how long the service is away, with --split (%(default)s)"
     )
     parser.add_argument("--json", action="store_true", help="the result as JSON on standard output")
 

@@ -49,14 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser, device: str, *, remembers: bo
     who = parser.add_mutually_exclusive_group()
     who.add_argument("--as", dest="user", metavar="NAME", help="the user, where the gateway is anonymous")
     who.add_argument("--token", metavar="TOKEN", help="the user's token; better in the variable IMCORE_TOKEN")
-    parser.add_argument(
-        "--point",
-        action="append",
-        metavar="HOST:PORT",
-        help="where the gateway is; tls://HOST:PORT for TLS, http:// and https:// through the HTTP tunnel; "
-        "repeatable, tried in order "
-        f"(the variable IMCORE_POINT, or {' and '.join(POINTS)})",
-    )
+    add_ways(parser)
     parser.add_argument(
         "--device", default=device, metavar="NAME", help="name of this device, for one process at a time (%(default)s)"
     )
@@ -67,16 +60,63 @@ def add_arguments(parser: argparse.ArgumentParser, device: str, *, remembers: bo
         )  # fmt: skip
 
 
+def add_ways(parser: argparse.ArgumentParser) -> None:
+    """Where the gateways are, and how they are known."""
+    parser.add_argument(
+        "--point",
+        action="append",
+        metavar="HOST:PORT",
+        help="where the gateway is; tls://HOST:PORT for TLS, http:// and https:// through the HTTP tunnel; "
+        "repeatable, raced if there is a key, else tried in order "
+        f"(the variable IMCORE_POINT, or {' and '.join(POINTS)})",
+    )
+    parser.add_argument(
+        "--access", action="append", default=[], metavar="HOST:PORT", help="where an access service is; repeatable"
+    )
+    parser.add_argument(
+        "--key",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="public key that gateways and the access service are known by: a PEM file, or base64; repeatable",
+    )
+    parser.add_argument("--memory", metavar="FILE", help="where it is kept which ways in were good")
+
+
+def points(args: argparse.Namespace) -> list[str]:
+    """The access points that the arguments, the environment, or trials name."""
+    named = args.point or os.environ.get("IMCORE_POINT", "").replace(",", " ").split()
+    return list(named or ([] if args.access else POINTS))
+
+
+def keys(args: argparse.Namespace) -> list[str]:
+    """The public keys, as text. Raises `ConfigError`."""
+    try:
+        return [Path(key).read_text() if key.endswith(".pem") else key for key in args.key]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--key: {error}") from None
+
+
 def client(args: argparse.Namespace, *, receive: bool = True) -> Client:
     """The client that the arguments ask for; receive: False = it only sends. It tells the person when the way is lost,
     and when it is found again."""
     token = token_of(args)
     if not 0 < len(args.device) <= 64:
         raise ConfigError(f"--device: expected 1 to 64 characters, got {len(args.device)}")
-    points = args.point or os.environ.get("IMCORE_POINT", "").replace(",", " ").split() or list(POINTS)
     state = state_path(args, token) if "state" in args else None
     media = getattr(args, "media_point", None)
-    return Client(points, token, args.device, state=state, on_state=_teller(), receive=receive, media=media)
+    return Client(
+        points(args),
+        token,
+        args.device,
+        access=args.access,
+        keys=keys(args),
+        memory=args.memory,
+        state=state,
+        on_state=_teller(),
+        receive=receive,
+        media=media,
+    )
 
 
 def token_of(args: argparse.Namespace) -> str:

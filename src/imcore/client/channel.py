@@ -8,10 +8,11 @@ import random
 from collections.abc import Awaitable, Callable
 from enum import Enum
 
-from ..errors import LinkClosed
+from ..errors import LinkClosed, WayError
 from ..messages import GoAway
-from ..points import Point
-from .backoff import Backoff
+from ..ways.candidate import Candidate
+from ..ways.finder import Finder
+from .backoff import LIVED_S, Backoff
 from .link import ClientLink
 
 __all__ = ["Channel", "State"]
@@ -22,6 +23,9 @@ AGAIN_MOST = 8
 """Links that may end one after another without having served, and yet be followed at once."""
 EMPTY_S = 1.0
 """How long an exchange lasts at least that brings nothing, seconds: whoever answers sooner is not asked in a circle."""
+AGAIN_S = 30.0
+"""How long after the first look a better way is looked for again, seconds, at most; twice as long each time."""
+UPWARD_MOST_S = 600.0
 SUPERSEDED_MOST = 4
 """Times in a row that another link may take over, where requests may come late or twice: it may have been our own."""
 
@@ -48,28 +52,35 @@ class State(Enum):
 
 
 class Channel:
-    """candidates: access points to try now, in turn. open_one: a link to one of them. needed: waits until a link is
-    wanted. renews: the token is asked for anew each time. say: told each new state."""
+    """finder: of ways in. open_one: a link by one of them. needed: waits until a link is wanted. renews: the token is
+    asked for anew each time. keeps: the link is kept when nothing moves. say: told each new state."""
 
     def __init__(
         self,
-        candidates: Callable[[], list[Point]],
-        open_one: Callable[[Point], Awaitable[ClientLink]],
+        finder: Finder,
+        open_one: Callable[[Candidate], Awaitable[ClientLink]],
         needed: Callable[[], Awaitable[None]],
         renews: bool,
+        keeps: bool,
         say: Callable[[State, str], None],
     ) -> None:
         self.link: ClientLink | None = None
         """The link that is welcomed. While it drains, the one that will follow it is opened."""
-        self.good: Point | None = None
-        """The point that it was opened to last."""
-        self._trying: Point | None = None
+        self.good: Candidate | None = None
+        """The way that it was opened by last."""
+        self._trying: Candidate | None = None
         self.state, self.text = State.IDLE, ""
-        self._candidates = candidates
+        self._finder = finder
         self._open_one = open_one
         self._needed = needed
         self._renews = renews
+        self._keeps = keeps
         self._say_to = say
+        self._settled = False  # the last link ended as foreseen: the next one goes the same way, without a search
+        self._failures: list[LinkClosed] = []  # of this search
+        self._opened = asyncio.Event()  # there is a way in
+        self._spare: asyncio.Future[None] | None = None  # done when a better link is welcomed, or is not
+        self._looked_at: set[Candidate] = set()  # and whether it holds
         self._leave_at = 0.0  # the time that a GOAWAY gave us for coming back
         self._moving = False  # the used link drains while the next one is opened
         self._renewals = 0  # tokens that were refused since the last WELCOME
@@ -77,9 +88,20 @@ class Channel:
 
     async def run(self) -> None:
         """Stay connected. Raises `LinkClosed`, with advice, when there is no use in coming back."""
+        upward = asyncio.create_task(self._upward(), name="imcore looks for better ways")
+        try:
+            await self._stay()
+        finally:
+            upward.cancel()
+            await asyncio.wait([upward])
+            await self._finder.close()
+            if not upward.cancelled():
+                upward.result()
+
+    async def _stay(self) -> None:
         backoff = Backoff()
         now = asyncio.get_running_loop().time
-        again = 0
+        again = brief = 0
         while True:
             await self._needed()
             began = now()
@@ -88,9 +110,12 @@ class Channel:
             except LinkClosed as error:
                 failure = error
             else:
-                await link.over
+                link, replaced = await self._last(link)
                 backoff.lived(now() - began)
                 failure = link.reason
+                if replaced and failure.code == "superseded":  # by our own, which then did not come about
+                    failure = LinkClosed(failure.code, failure.text, 0)
+                self._settled = link.served or link.again
                 if link is self.link and link.open:  # it was time to leave
                     self._moving = True
                     continue
@@ -98,6 +123,10 @@ class Channel:
                     self._superseded = again = 0
                     await self._pause(link, now() - began)
                     continue
+                self._opened.clear()
+                brief = brief + 1 if now() - began < LIVED_S else 0
+                if self.good is not None and (brief > 1 or failure.code == "timeout"):
+                    self._finder.lost(self.good)  # it froze, or breaks again and again: others first
                 again += 1
                 if link.again and again <= AGAIN_MOST:
                     continue
@@ -108,6 +137,18 @@ class Channel:
             if self.link is None:
                 self.say(State.WAITING, f"trying again in {wait:.1f} s: {failure}")
             await asyncio.sleep(wait)
+
+    async def _last(self, link: ClientLink) -> tuple[ClientLink, bool]:
+        """The link that ended, or is to be left, after all that took its place; and whether another one was just about
+        to."""
+        while True:
+            await link.over
+            spare = self._spare
+            if spare is not None:
+                await asyncio.wait([spare])
+            if self.link is None or self.link is link:
+                return link, spare is not None
+            link = self.link
 
     def switch(self, link: ClientLink) -> None:
         """The link is welcomed: it takes the place of the one before."""
@@ -149,31 +190,92 @@ class Channel:
 
     async def _open(self) -> ClientLink:
         """A new link, welcomed; raises `LinkClosed` if there is no way in now."""
-        failures: list[LinkClosed] = []
-        for point in self._candidates():
-            if self.link is None and self.state is not State.OPEN:
-                self.say(State.CONNECTING, f"connecting to {point}")
-            self._trying = point
+        self._failures.clear()
+        try:
+            if self._settled and self.good is not None:
+                try:
+                    return await self._enter(self.good)
+                except WayError:
+                    self._settled = False
+                    self._finder.lost(self.good)
+            link = await self._finder.find(self._enter, self._searching)
+        except WayError as error:
+            self._opened.clear()
+            if not self._failures:
+                raise LinkClosed(error.code, str(error), 0) from None
+            if len(self._failures) == 1:
+                raise self._failures[0] from None
+            text = "; ".join(failure.text for failure in self._failures)
+            raise LinkClosed("timeout", text, max(failure.retry_ms or 0 for failure in self._failures)) from None
+        return link
+
+    async def _enter(self, candidate: Candidate) -> ClientLink:
+        """Raises `WayError` if another way may be tried, `LinkClosed` if that would be of no use."""
+        self._searching(f"connecting to {candidate}")
+        self._trying = candidate
+        try:
+            link = await self._open_one(candidate)
+        except LinkClosed as error:
+            if error.retry_ms is None and error.code in ADVICE:
+                raise
+            said = error.text if error.code == "timeout" else str(error)
+            self._failures.append(LinkClosed(error.code, f"{candidate}: {said}", error.retry_ms))
+            cause = error.__cause__
+            outcome = cause.outcome if isinstance(cause, WayError) else error.code.upper()
+            raise WayError(outcome, error.text) from None
+        await self._found(candidate)
+        return link
+
+    async def _found(self, candidate: Candidate) -> None:
+        if candidate != self.good or not self._opened.is_set():
+            self.good = candidate
+            self._opened.set()
+            await self._finder.entered(candidate)
+
+    def _searching(self, text: str) -> None:
+        if self.link is None and self.state is not State.OPEN:
+            self.say(State.CONNECTING, text)
+
+    async def _upward(self) -> None:
+        """Whether the way in holds, and whether there is a better one: at once, and then again and again. A spare link
+        takes the place of the one in use when it is welcomed; who is asked anew each time anyway goes by it from then
+        on."""
+        wait = AGAIN_S
+        holds = True
+        while True:
+            await self._opened.wait()
+            way = self.good
+            assert way is not None
+            if way not in self._looked_at:
+                self._looked_at.add(way)
+                wait = AGAIN_S
+                holds = await self._finder.holds(way)
+                if not holds:
+                    self._finder.lost(way)
+            best = await self._finder.better(way, holds=holds)
+            if best is not None and self._opened.is_set() and way == self.good:
+                await self._move(best)
+            await asyncio.sleep(wait * random.uniform(0.5, 1.0))
+            wait = min(wait * 2, UPWARD_MOST_S)
+
+    async def _move(self, best: Candidate) -> None:
+        if self._keeps and not best.point.tunnels:
+            self._spare = asyncio.get_running_loop().create_future()
             try:
-                link = await self._open_one(point)
-            except LinkClosed as error:
-                if error.retry_ms is None and error.code in ADVICE:
-                    raise
-                said = error.text if error.code == "timeout" else str(error)
-                failures.append(LinkClosed(error.code, f"{point}: {said}", error.retry_ms))
-            else:
-                self.good = point
-                return link
-        if len(failures) == 1:
-            raise failures[0]
-        text = "; ".join(failure.text for failure in failures)
-        raise LinkClosed("timeout", text, max(failure.retry_ms or 0 for failure in failures))
+                await self._open_one(best)
+            except LinkClosed:
+                self._finder.lost(best)
+                return
+            finally:
+                self._spare.set_result(None)
+                self._spare = None
+        await self._found(best)
 
     def _final(self, reason: LinkClosed) -> bool:
         """There is no use in coming back as we are."""
         if reason.retry_ms is not None or reason.code not in ADVICE:
             return False
-        if reason.code == "superseded" and self._trying is not None and self._trying.tunnels:
+        if reason.code == "superseded" and self._trying is not None and self._trying.point.tunnels:
             self._superseded += 1
             return self._superseded > SUPERSEDED_MOST
         if reason.code in ("unauthorized", "expired") and self._renews:

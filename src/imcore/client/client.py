@@ -17,11 +17,13 @@ from typing import Literal, Self
 
 from .._codec import ACK
 from .._hub import Hub
-from ..errors import ConfigError, EncodeError, ImcoreError, LinkClosed, LocalError, OutboxFull, Refused, Unknown
+from ..errors import ConfigError, ImcoreError, LinkClosed, LocalError, OutboxFull, Refused, Unknown
 from ..messages import GoAway, Hello, Refusal, Role, Welcome
 from ..points import parse_points
 from ..ways.dial import connect
-from ..ways.learned import Forgetful, Memory
+from ..ways.finder import Ways
+from ..ways.memory import Memory
+from ..ways.resolve import Resolve, system
 from .connection import Channels, Connection, State, Token
 from .downlink import ACK_COUNT, ACK_S, Downlink, Message
 from .exchange import ExchangeLink
@@ -30,7 +32,7 @@ from .hub import shared_hub
 from .link import ClientLink
 from .media import Media, Transfers
 from .rooms import PUBLISH_MOST, Rooms
-from .sending import ROUTE_MOST, Receipt, Sending, Settled, again
+from .sending import Receipt, Sending, Settled, again, check
 from .state import StateFile
 
 __all__ = ["Client", "Receipt", "Settled", "State", "Token"]
@@ -44,13 +46,18 @@ FAREWELL_S = 3.0
 class Client(Transfers):
     """A device: `async with Client(points=["im.example.com:8080"], token="…", device="phone") as im`.
 
-    points: ways in, as `host`, `host:port`, `tcp://…`, `tls://…`, or through the HTTP tunnel `http://…` and `https://…`,
-    tried in turn. token: who the user is. device: a name of at most 64 characters; one process at a time uses it. tls:
-    for `tls://` and `https://`, None = the system's authorities. fresh: where a device begins that the server does not
-    know. receive: False = a device that only sends: the server keeps no place for it. channels: "split" = a link down,
-    and one up when there is something to send; "single" = one for both, where the way allows it. accepts: payload
-    formats that the application understands beside the plain one, best first (`Service.push`, `variants`). memory:
-    where it is kept what was learned of the ways through the tunnel; None = as long as this client lives.
+    points: ways in, as `host`, `host:port`, `tcp://…`, `tls://…`, or through the HTTP tunnel `http://…` and `https://…`:
+    raced if there are keys, else tried in turn. token: who the user is. device: a name of at most 64 characters; one
+    process at a time uses it. tls: for `tls://` and `https://`, None = the system's authorities. fresh: where a device
+    begins that the server does not know. receive: False = a device that only sends: the server keeps no place for it.
+    channels: "split" = a link down, and one up when there is something to send; "single" = one for both, where the way
+    allows it. accepts: payload formats that the application understands beside the plain one, best first
+    (`Service.push`, `variants`).
+
+    keys: public keys (Ed25519, in PEM or base64) that gateways and lists are known by; with them a token goes only to
+    who has proven himself. access: the access service's addresses. memory: a file that keeps what was learned of ways
+    in, for each network; None = as long as this client lives. network: asked for the network's name (SSID), where the
+    application knows it. resolve: names to addresses, else by the system's DNS.
 
     state: a file in which the device remembers across processes where it stopped (without it, the server's memory of
     what was acknowledged decides). outbox: a file that keeps what is not confirmed: a message is in it before it is
@@ -87,26 +94,27 @@ class Client(Transfers):
         fresh: Literal["oldest", "head"] = "oldest",
         channels: Channels = "single",
         accepts: Iterable[str] = (),
-        memory: Memory | None = None,
+        keys: Iterable[str] = (),
+        access: Iterable[str] = (),
+        memory: Memory | str | os.PathLike[str] | None = None,
+        network: Callable[[], str] = str,
+        resolve: Resolve = system,
         media: Iterable[str] | None = None,
     ) -> None:
         self._greeting = Greeting(device, accepts, fresh)
-        found = parse_points(points)
+        ways = Ways.known(points, access, keys, memory, device, tls, resolve, network)
         self._connection = Connection(
             self,
-            found,
+            ways,
             token,
-            tls,
             self._hello,
             self._say,
             channels=channels,
             receive=receive,
             joining=lambda: self._rooms.joining,
-            through=connect,
-            memory=memory or Forgetful(),
         )
         self._media = Media(
-            found if media is None else parse_points(media), token, tls, self._connection.round_trip, connect
+            ways.points if media is None else parse_points(media), token, tls, self._connection.round_trip, connect
         )
         self._state_path = state
         self._state_file: StateFile | None = None
@@ -407,17 +415,7 @@ class Client(Transfers):
             raise again(self._failure)
         if not self._entered or self._closed:
             raise LocalError("the client is closed: use it inside of `async with`")
-        if not isinstance(body, bytes):
-            raise EncodeError(f"body: expected bytes, got {type(body).__name__}")
-        try:
-            length = len(route.encode())
-        except UnicodeEncodeError as error:
-            raise EncodeError(f"route: expected text that UTF-8 can carry: {error.reason}") from None
-        if length > ROUTE_MOST:
-            raise EncodeError(f"route: expected at most {ROUTE_MOST} bytes, got {length}")
-        if self.welcome is not None and length + len(body) > self.welcome.max_frame:
-            most = self.welcome.max_frame
-            raise EncodeError(f"message: expected at most {most} bytes of route and body, got {length + len(body)}")
+        check(route, body, self.welcome.max_frame if self.welcome is not None else None)
 
     async def _within(self, seconds: float | None, what: str, work: Awaitable[None]) -> None:
         try:

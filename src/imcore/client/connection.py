@@ -8,16 +8,14 @@ they always are.
 from __future__ import annotations
 
 import asyncio
-import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Literal
 
 from .._hub import Hub
 from ..messages import GoAway, Hello, Role
-from ..points import Point
-from ..ways.dial import Connect, in_turn
-from ..ways.learned import Memory
+from ..ways.candidate import Candidate
+from ..ways.finder import Ways
 from .channel import Channel, State
 from .exchange import ExchangeLink
 from .link import ClientLink
@@ -31,33 +29,31 @@ Channels = Literal["single", "split"]
 class Connection:
     """owner: told what the links bring. hello: makes the HELLO for a token, a role and a carrier. say: told each new
     state. channels: "split" has up and down apart on any way. receive: False = messages only go up. joining: whether a
-    room is waited for. through, memory: see `Opening`."""
+    room is waited for. ways: how ways in are found, for up and down apart."""
 
     def __init__(
         self,
         owner: OpeningOwner,
-        points: Sequence[Point],
+        ways: Ways,
         token: Token,
-        tls: ssl.SSLContext | None,
         hello: Callable[[str, Role, str], Hello],
         say: Callable[[State, str], None],
         *,
         channels: Channels,
         receive: bool,
         joining: Callable[[], bool],
-        through: Connect,
-        memory: Memory,
     ) -> None:
-        self._points = points
         self._channels = channels
         self._receive = receive
         self._joining = joining
-        self._opening = Opening(owner, token, tls, hello, through, memory)
-        self.split = channels == "split" or all(point.tunnels for point in points)
+        self._opening = Opening(owner, token, ways.tls, hello, ways.through, ways.memory)
+        self.split = channels == "split" or ways.tunnels
         """Up and down are apart, now."""
         renews = not isinstance(token, str)
-        self.long = Channel(self._all, self._open_long, self._wanted, renews, say)
-        self.short = Channel(self._apart, self._open_short, self._sent_for, renews, lambda state, text: None)
+        long = ways.finder("down" if receive else "up")
+        short = ways.finder("up", self._is_apart)
+        self.long = Channel(long, self._open_long, self._wanted, renews, receive, say)
+        self.short = Channel(short, self._open_short, self._sent_for, renews, False, lambda state, text: None)
         self._need = asyncio.Event()
         self._ready = asyncio.Event()
         self._ready.set()
@@ -89,7 +85,7 @@ class Connection:
         """Stay connected. Raises `LinkClosed`, with advice, when there is no use in coming back."""
         self._hub = hub
         try:
-            if not self._receive or (self._channels == "single" and not any(point.tunnels for point in self._points)):
+            if not self._receive:
                 await self.long.run()
                 return
             try:
@@ -167,25 +163,26 @@ class Connection:
 
     # What the channels ask.
 
-    def _all(self) -> list[Point]:
-        return list(in_turn(self._points, self.long.good))
+    def _is_apart(self, candidate: Candidate) -> bool:
+        """By it something can go up beside what comes down."""
+        return candidate.point.tunnels or self._channels == "split"
 
-    def _apart(self) -> list[Point]:
-        """Where something can go up beside what comes down."""
-        points = [point for point in self._points if point.tunnels or self._channels == "split"]
-        return list(in_turn(points, self.short.good or self.long.good))
-
-    async def _open_long(self, point: Point) -> ClientLink:
-        self.split = point.tunnels or self._channels == "split"
-        return await self._opening.open(self._hub, point, self._want)
+    async def _open_long(self, candidate: Candidate) -> ClientLink:
+        was, self.split = self.split, self._is_apart(candidate)
+        try:
+            return await self._opening.open(self._hub, candidate, self._want)
+        except BaseException:
+            if self.long.link is not None:  # it goes on as it was
+                self.split = was
+            raise
 
     def _want(self) -> Want:
         role: Role = "up" if not self._receive else "down" if self.split else "both"
         quick = self.long.state is not State.OPEN or self._joining()
         return Want(role, beats=self._receive or not self.split, quick=quick, last=self._last)
 
-    async def _open_short(self, point: Point) -> ClientLink:
-        return await self._opening.open(self._hub, point, lambda: Want("up", beats=False))
+    async def _open_short(self, candidate: Candidate) -> ClientLink:
+        return await self._opening.open(self._hub, candidate, lambda: Want("up", beats=False))
 
     async def _wanted(self) -> None:
         """A link down is always wanted; in the tunnel, where nothing else can hold it back, once what came is taken.
@@ -195,7 +192,7 @@ class Connection:
         if not self._receive:
             await self._need.wait()
             self._need.clear()
-        elif self.long.good is not None and self.long.good.tunnels:
+        elif self.long.good is not None and self.long.good.point.tunnels:
             await self._ready.wait()
 
     async def _sent_for(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple, Protocol
@@ -11,10 +10,10 @@ from typing import NamedTuple, Protocol
 from .._hub import Hub
 from ..errors import LinkClosed
 from ..messages import Hello, Role
-from ..points import Point
+from ..ways.candidate import Candidate
 from ..ways.dial import Connect, dial
 from ..ways.learned import Manner, Memory
-from ..ways.outcomes import met, of_error
+from ..ways.outcomes import met, of_error, reason
 from ..ways.tunnel import Path, Tunnel
 from .exchange import ExchangeLink
 from .link import ClientLink, Owner
@@ -56,8 +55,8 @@ class OpeningOwner(Owner, Protocol):
 
 
 class Opening:
-    """hello: makes the HELLO for a token, a role and a carrier. through: makes connections. memory: of ways through the
-    tunnel."""
+    """hello: makes the HELLO for a token, a role and a carrier. through: what makes connections for a candidate.
+    memory: of ways through the tunnel."""
 
     def __init__(
         self,
@@ -65,7 +64,7 @@ class Opening:
         token: Token,
         tls: ssl.SSLContext | None,
         hello: Callable[[str, Role, str], Hello],
-        through: Connect,
+        through: Callable[[Candidate], Connect],
         memory: Memory,
     ) -> None:
         self._owner = owner
@@ -74,42 +73,45 @@ class Opening:
         self._hello = hello
         self._through = through
         self._memory = memory
-        self._tunnels: dict[Point, Tunnel] = {}
+        self._tunnels: dict[Candidate, Tunnel] = {}
 
-    async def open(self, hub: Hub, point: Point, want: Callable[[], Want]) -> ClientLink:
+    async def open(self, hub: Hub, candidate: Candidate, want: Callable[[], Want]) -> ClientLink:
         """The link, welcomed; of an exchange it may be all over by then. want: asked before each try. Raises
         `LinkClosed` that says what was met, with the gateway's code if it was a gateway."""
         tries = 0
         try:
             while True:
                 wants = want()
-                hello = self._hello(await fresh(self._token), wants.role, point.scheme)
-                if not point.tunnels:
-                    return await self._connect(hub, point, hello, wants)
-                link = await self._exchange(hub, point, hello, wants)
+                hello = self._hello(await fresh(self._token), wants.role, candidate.point.scheme)
+                if not candidate.point.tunnels:
+                    return await self._connect(hub, candidate, hello, wants)
+                link = await self._exchange(hub, candidate, hello, wants)
                 try:
                     await link.opened
                 except LinkClosed:
                     tries = 0 if link.served else tries + 1
                     if not (link.again or link.served) or tries == TRIES:
                         raise
+                except BaseException:
+                    link.abort()
+                    raise
                 else:
                     return link
         except OSError as error:
-            why = met(of_error(error), _reason(error))
-            raise LinkClosed(why.code, str(why), 0) from None
+            why = met(of_error(error), reason(error))
+            raise LinkClosed(why.code, str(why), 0) from why
 
     def close(self) -> None:
         """Close what is kept."""
         for tunnel in self._tunnels.values():
             tunnel.close()
 
-    async def _connect(self, hub: Hub, point: Point, hello: Hello, want: Want) -> ClientLink:
+    async def _connect(self, hub: Hub, candidate: Candidate, hello: Hello, want: Want) -> ClientLink:
         link = ClientLink(hub, self._owner)
         link.beats = want.beats
         try:
             async with asyncio.timeout(DIAL_S):
-                link.wire = await dial(point, link, self._tls, self._through)
+                link.wire = await dial(candidate.point, link, self._tls, self._through(candidate))
             link.hello(hello, DIAL_S)
             self._owner.opening(link)
             await link.opened
@@ -118,13 +120,14 @@ class Opening:
             raise
         return link
 
-    async def _exchange(self, hub: Hub, point: Point, hello: Hello, want: Want) -> ExchangeLink:
+    async def _exchange(self, hub: Hub, candidate: Candidate, hello: Hello, want: Want) -> ExchangeLink:
         """An exchange that has been asked for."""
         path: Path = "up" if hello.role == "up" else "down"
-        tunnel = self._tunnels.get(point)
+        tunnel = self._tunnels.get(candidate)
         if tunnel is None:
-            manner = Manner(self._memory, str(point))
-            tunnel = self._tunnels[point] = Tunnel(hub, point, manner, self._tls, self._through)
+            manner = Manner(self._memory, str(candidate))
+            tunnel = Tunnel(hub, candidate.point, manner, self._tls, self._through(candidate))
+            self._tunnels[candidate] = tunnel
         async with asyncio.timeout(DIAL_S):
             await tunnel.reach(path)
         link = ExchangeLink(hub, self._owner, tunnel, path, quick=want.quick, last=want.last)
@@ -132,10 +135,3 @@ class Opening:
         self._owner.opening(link)
         link.ask()
         return link
-
-
-def _reason(error: OSError) -> str:
-    """In words: asyncio's own repeat the address and leave out what the number means."""
-    if isinstance(error, ConnectionError) and error.errno:
-        return os.strerror(error.errno)
-    return str(error) or type(error).__name__

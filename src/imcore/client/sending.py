@@ -13,14 +13,14 @@ from typing import Any
 import msgspec
 
 from .._codec import HEADER_SIZE, MSG
-from ..errors import ImcoreError, OutboxError, Refused, Unknown
+from ..errors import EncodeError, ImcoreError, OutboxError, Refused, Unknown
 from ..messages import Refusal, Welcome
 from .book import FileBook
 from .link import ClientLink
 from .outbox_file import OutboxFile
 from .uplink import UNSURE, WITHDRAWN, Entry, Outbox
 
-__all__ = ["ROUTE_MOST", "Receipt", "Sending", "Settled", "again"]
+__all__ = ["Receipt", "Sending", "Settled", "again", "check"]
 
 ROUTE_MOST = 255
 """Bytes of a route (wire: "The frame")."""
@@ -261,3 +261,17 @@ def again(error: ImcoreError) -> ImcoreError:
 def _fail(future: asyncio.Future[int], error: ImcoreError) -> None:
     future.set_exception(error)
     future.exception()  # perhaps nobody waits any more
+
+
+def check(route: str, body: bytes, max_frame: int | None) -> None:
+    """A message can be made of them, as far as that is known: max_frame None = not yet. Raises `EncodeError`."""
+    if not isinstance(body, bytes):
+        raise EncodeError(f"body: expected bytes, got {type(body).__name__}")
+    try:
+        length = len(route.encode())
+    except UnicodeEncodeError as error:
+        raise EncodeError(f"route: expected text that UTF-8 can carry: {error.reason}") from None
+    if length > ROUTE_MOST:
+        raise EncodeError(f"route: expected at most {ROUTE_MOST} bytes, got {length}")
+    if max_frame is not None and length + len(body) > max_frame:
+        raise EncodeError(f"message: expected at most {max_frame} bytes of route and body, got {length + len(body)}")

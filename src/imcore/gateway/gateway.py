@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import random
 import sys
 import time
 from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
@@ -33,6 +34,9 @@ from .web import Web
 __all__ = ["Gateway"]
 
 _log = logging.getLogger(__name__)
+
+COME_BACK_MS = 5000
+"""Within so long, and after a second, those come back who were refused because there was too much to do."""
 
 _PHASES: dict[Role, Phase] = {"down": Phase.GATEWAY_DOWN, "up": Phase.GATEWAY_UP, "both": Phase.GATEWAY_BOTH}
 
@@ -65,6 +69,7 @@ class Gateway:
         self.http = Http(self, web)
         self._users: dict[str, ServerLink | list[ServerLink]] = {}  # most users have one link
         self._moves = {role: moves(phase, relay=self.limits.publish == "members") for role, phase in _PHASES.items()}
+        self._welcomed = 0
         self._ended = asyncio.Event()
         self._draining = False
 
@@ -189,6 +194,7 @@ class Gateway:
         elif self._users.pop(link.user, None) is not None:
             self._ended.set()
         if link.role is not None:  # before that the route is `_welcome`'s
+            self._welcomed -= 1
             self.bus.routes.release(link.route)
             self._presence.went(link.route)
 
@@ -200,6 +206,9 @@ class Gateway:
             if hello.role not in self._serves:
                 served = " and ".join(sorted(self._serves))
                 link.farewell("no_route", f"this node takes links with the role {served} only: use another point")
+                return
+            if (why := self._overloaded()) is not None:
+                link.farewell("overloaded", why, random.randint(1000, COME_BACK_MS))
                 return
             user = await self._user(hello.token)
             if not link.open:
@@ -233,6 +242,14 @@ class Gateway:
             _log.exception("HELLO could not be answered")
             link.farewell("internal", "this node could not answer HELLO: its log says why", 1000)
 
+    def _overloaded(self) -> str | None:
+        """Why no link can be taken now: those who are on it come first."""
+        if self._welcomed >= self.limits.links:
+            return f"this node has {self.limits.links} links and takes no more"
+        if self._pulse.late_s * 1000 > self.limits.late_ms:
+            return f"this node is {self._pulse.late_s:.1f} s late with its work and takes no more for now"
+        return None
+
     async def _user(self, token: str) -> str:
         if not token:
             raise Unauthorized("expected a token, got an empty one")
@@ -254,6 +271,7 @@ class Gateway:
     def _open(self, link: ServerLink, route: Route, opening: Opening) -> None:
         limits = self.limits
         link.role = route.way
+        self._welcomed += 1
         link.head = max(opening.head, link.head)
         link.accepted = opening.accepted
         link.pong_head = route.way != "up"

@@ -27,6 +27,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Bytes that wait for one link: beyond it room messages to it are dropped, and it is not read from."""
     unanswered: Annotated[int, Meta(ge=1)] = 1024
     """Messages of one link that are not durable yet: beyond it the link is not read from."""
+    links: Annotated[int, Meta(ge=1)] = 1_000_000
+    """Links of the node: beyond it new ones are refused, with a time to come back."""
+    late_ms: Annotated[int, Meta(ge=10)] = 1000
+    """How late the loop may be: beyond it new links are refused, with a time to come back."""
     rooms_per_link: Annotated[int, Meta(ge=0, le=65535)] = 64
     """Rooms that one link may be in."""
     publish: Literal["members", "none"] = "members"

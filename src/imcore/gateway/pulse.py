@@ -35,6 +35,8 @@ class Pulse:
         self._memory_most = _memory_most()
         self._draining = False
         self._late_s = 0.0
+        self.late_s = 0.0
+        """How late the loop was at the last look, seconds."""
         self._begin()
 
     async def beat(self) -> None:
@@ -45,7 +47,8 @@ class Pulse:
             report_at = loop.time() + REPORT_S
             while (now := loop.time()) < report_at:
                 await asyncio.sleep(BEAT_S)
-                self._late_s = max(self._late_s, loop.time() - now - BEAT_S)
+                self.late_s = loop.time() - now - BEAT_S
+                self._late_s = max(self._late_s, self.late_s)
             self.report()
 
     def drain(self) -> None:

@@ -166,6 +166,6 @@ class _Answers(AbstractAccessLogger):
     """aiohttp tells its access log when a response is complete."""
 
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
-        _log.debug("%s %s: %d in %.3f s", request.method, request.rel_url, response.status, time)
+        _log.debug("%s %s: %d in %.3f s", request.method, request.path, response.status, time)
         if isinstance(request.transport, _Lent):
             request.transport.host.answered()

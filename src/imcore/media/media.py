@@ -61,6 +61,7 @@ class Media:
         self._secret = secret
         self._store = store
         self._runner: web.AppRunner | None = None
+        self._servers: list[asyncio.Server] = []
 
     def add_routes(self, application: web.Application) -> None:
         """To an application that has not started; requests are answered once this is entered."""
@@ -86,6 +87,8 @@ class Media:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for server in self._servers:
+            server.close()
         if self._runner is not None:
             await self._runner.cleanup()
         self._sweeper.cancel()
@@ -107,8 +110,21 @@ class Media:
                 shutdown_timeout=SHUTDOWN_S,
             )
             await self._runner.setup()
+        loop = asyncio.get_running_loop()
         for sock in sockets:
-            await web.SockSite(self._runner, sock, ssl_context=tls).start()
+            self._servers.append(
+                await loop.create_server(
+                    self._connection, sock=sock, ssl=tls, ssl_handshake_timeout=self.limits.idle_s if tls else None
+                )
+            )
+
+    def _connection(self) -> web.RequestHandler:
+        """One that was accepted. aiohttp would wait for the first head for ever; later ones it does not."""
+        assert self._runner is not None
+        assert self._runner.server is not None
+        handler = self._runner.server()
+        asyncio.get_running_loop().call_later(self.limits.idle_s, _end_if_silent, handler)
+        return handler
 
     async def user(self, token: str) -> str:
         """Whose token it is; raises `Unauthorized`."""
@@ -143,3 +159,8 @@ class Media:
             except Exception:
                 _log.exception("what is past its time could not be removed")
             await asyncio.sleep(SWEEP_S)
+
+
+def _end_if_silent(handler: web.RequestHandler) -> None:
+    if handler.transport is not None and not handler._request_count:
+        handler.transport.abort()

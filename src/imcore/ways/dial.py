@@ -10,14 +10,16 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 from .._link import Link
 from ..carrier import TransportCarrier
 from ..points import Point
+from .candidate import Candidate
+from .resolve import is_address
 
-__all__ = ["ADDRESS_S", "Connect", "Stream", "connect", "dial", "in_turn", "ride"]
+__all__ = ["ADDRESS_S", "Connect", "Stream", "connect", "dial", "ride", "straight"]
 
 ADDRESS_S = 3.0
 """How long one address may take to answer, seconds: a silent one must not cost a whole attempt."""
@@ -38,13 +40,6 @@ Connect = Callable[[Point], Awaitable[Stream]]
 """Raises OSError that says why there is no connection. TLS to the point comes after it, and is not its business."""
 
 
-def in_turn(points: Sequence[Point], good: Point | None) -> Iterator[Point]:
-    """Every point once, beginning with the one that was good last time."""
-    start = points.index(good) if good in points else 0
-    yield from points[start:]
-    yield from points[:start]
-
-
 async def connect(point: Point) -> Stream:
     """Straight there. Raises OSError (TimeoutError among them) that says why the last address failed. How long it may
     take in all is the caller's say."""
@@ -55,6 +50,19 @@ async def connect(point: Point) -> Stream:
         except OSError as error:
             failure = error
     raise failure
+
+
+def straight(candidate: Candidate) -> Connect:
+    """What connects to a candidate's address, whatever name its point has."""
+    if not is_address(candidate.address):
+        return connect
+    family = socket.AF_INET6 if ":" in candidate.address else socket.AF_INET
+    where = (candidate.address, candidate.point.port)
+
+    async def to_address(point: Point) -> Stream:
+        return Stream(await _connect(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, where))
+
+    return to_address
 
 
 async def ride(

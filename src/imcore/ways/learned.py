@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-__all__ = ["AGAIN_S", "Forgetful", "Learned", "Manner", "Memory", "Mode"]
+__all__ = ["AGAIN_S", "Learned", "Manner", "Memory", "Mode"]
 
 Mode = Literal["stream", "padded", "poll"]
 """How messages come down: at once; at once if what holds them back is filled up behind them; asked for again and
@@ -54,19 +54,6 @@ class Memory(Protocol):
 
     def keep(self, way: str, learned: Learned) -> None:
         """It has changed."""
-
-
-class Forgetful:
-    """Remembers as long as the process lives, and takes all networks for one."""
-
-    def __init__(self) -> None:
-        self._ways: dict[str, Learned] = {}
-
-    def recall(self, way: str) -> Learned | None:
-        return self._ways.get(way)
-
-    def keep(self, way: str, learned: Learned) -> None:
-        self._ways[way] = learned
 
 
 class Manner:

@@ -6,6 +6,7 @@ A name says what stands in the way, its sentence says it to people. Only `OK` le
 from __future__ import annotations
 
 import errno
+import os
 import re
 import socket
 import ssl
@@ -14,7 +15,7 @@ from enum import Enum
 from .._tunnel import ResponseHead
 from ..errors import WayError
 
-__all__ = ["Outcome", "met", "of_error", "of_head"]
+__all__ = ["Outcome", "met", "of_error", "of_head", "reason"]
 
 CONTENT_TYPE = b"application/octet-stream"
 
@@ -75,6 +76,15 @@ def of_error(error: OSError) -> Outcome:
 
 
 _AWAY = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN)
+
+
+def reason(error: OSError) -> str:
+    """In words: asyncio's own repeat the address and leave out what the number means."""
+    if isinstance(error, ConnectionError) and error.errno:
+        return os.strerror(error.errno)
+    return str(error) or type(error).__name__
+
+
 _STATUSES = {
     407: Outcome.PROXY_LOGIN,
     403: Outcome.PROXY_FORBIDS,
@@ -88,8 +98,9 @@ _STATUSES = {
 _PAGES = (b"text/html", b"text/vnd.wap", b"application/xhtml", b"application/vnd.wap", b"application/vnd.wml")
 
 
-def of_head(head: ResponseHead) -> WayError | None:
-    """None if a response's status and fields are those of a gateway's answer; else what they are those of."""
+def of_head(head: ResponseHead, expected: bytes = CONTENT_TYPE) -> WayError | None:
+    """None if a response's status and fields are those of a gateway's answer; else what they are those of. expected:
+    its content type."""
     fields = dict(head.headers)
     kind = fields.get(b"content-type", b"").partition(b";")[0].strip().lower()
     seen = f"status {head.status}, {_readable(kind) if kind else 'no content type'}"
@@ -97,7 +108,7 @@ def of_head(head: ResponseHead) -> WayError | None:
         if 300 <= head.status < 400:
             return met(Outcome.PORTAL, f"{seen}, to {_readable(fields.get(b'location', b'nowhere'))}")
         return met(_STATUSES.get(head.status, Outcome.HIJACK), seen)
-    if kind != CONTENT_TYPE:
+    if kind != expected:
         return met(Outcome.PORTAL if kind.startswith(_PAGES) else Outcome.HIJACK, seen)
     if fields.get(b"content-encoding", b"identity").strip().lower() != b"identity":
         return met(Outcome.REWRITTEN, f"encoded as {_readable(fields[b'content-encoding'])}")

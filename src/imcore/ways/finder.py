@@ -1,0 +1,369 @@
+"""Finding a way in: asks the sources, races what they name, enters by the winner, and looks for better ways behind it.
+
+One finder for each direction: up and down have their own lists, races and winners. It says nothing of HELLO and tokens;
+how to enter is given to it, and it is done only where a gateway has proven itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import NamedTuple, Self, TypeVar
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from ..access_list import Direction, Measured, PublicKeys, Report, public_keys
+from ..errors import WayError
+from ..points import Point, parse_points
+from .candidate import Candidate, Listed
+from .dial import Connect, straight
+from .fetch import Progress
+from .memory import Memory
+from .network import Network, current
+from .outcomes import Outcome, met
+from .probe import fill, probe
+from .race import MOST, PATIENCE_S, Race
+from .resolve import Resolve, system
+from .search import Attempt, Search
+from .sources import Heard, Sources
+
+__all__ = ["Finder", "Ways"]
+
+Way = TypeVar("Way")
+
+SLOW_MOST = 4.0
+"""How much more patient a race may become, on networks where all of them found nobody."""
+PROVEN_S = 600.0
+"""For so long, seconds, who has proven himself on this network is taken at his word: entering needs no second proof."""
+BETTER_S, BETTER_BY = 0.010, 1.1
+"""What is not faster by so many seconds, and by this factor, is not worth a change."""
+FROZEN_S = 5.0
+"""How long the fill may make no progress at all, seconds."""
+REPORT_MOST = 64
+
+
+_WORST = (9, 9)
+
+
+class Finder:
+    """role: what the way is for. keys: that gateways prove themselves with; none = WELCOME is proof enough, and points
+    are entered in turn. through: what makes connections for a candidate. network: which one the device is on. device:
+    whose reports these are."""
+
+    def __init__(
+        self,
+        role: Direction,
+        sources: Sources,
+        memory: Memory,
+        keys: tuple[Ed25519PublicKey, ...],
+        *,
+        through: Callable[[Candidate], Connect],
+        network: Callable[[], Network],
+        device: str,
+        tls: ssl.SSLContext | None = None,
+        fits: Callable[[Candidate], bool] = lambda candidate: True,
+    ) -> None:
+        self._role: Direction = role
+        self._sources = sources
+        self._memory = memory
+        self._keys = keys
+        self._through = through
+        self._network = network
+        self._device = device
+        self._tls = tls
+        self._fits = fits
+        self._listed: dict[Candidate, Listed] = {}
+        self._gathering: asyncio.Task[None] | None = None
+        self._search: Search[object] | None = None
+        self._proven: dict[Candidate, float] = {}
+        self._slow = 1.0
+        self._sending: set[asyncio.Task[None]] = set()
+        self.heard: list[Heard] = []
+        """What the sources said last."""
+
+    async def find(self, enter: Callable[[Candidate], Awaitable[Way]], say: Callable[[str], None]) -> Way:
+        """A way in, within ten seconds. enter: goes in; raises `WayError` where another one may be tried, anything else
+        ends the search. say: told where it stands, in words. Raises `WayError` that says what all of them met."""
+        if self._memory.network(str(self._network())):
+            self._proven.clear()
+        attempts: list[Attempt] = []
+
+        def tell(attempt: Attempt) -> None:
+            attempts.append(attempt)
+            self._learn(attempt)
+
+        now = asyncio.get_running_loop().time()
+        search: Search[Way] = Search(Race(now, slow=self._slow), self._knock, enter, tell)
+        self._search = search  # type: ignore[assignment]
+        self._begin_gathering()
+        try:
+            if self._keys:  # else there is nothing to look for: it is entered
+                say("looking for a way in")
+            way = await search.run()
+        finally:
+            self._search = None
+            self._send_report(attempts)
+        if self._gathering is not None and self._gathering.done():
+            self._gathering.result()
+        if way is None:
+            self._slow = min(self._slow * 2, SLOW_MOST)
+            await self._memory.save()
+            raise self._nowhere(attempts)
+        self._slow = 1.0
+        return way
+
+    async def entered(self, candidate: Candidate) -> None:
+        """The way in is by this one now."""
+        self._memory.won(self._role, candidate)
+        await self._memory.save()
+
+    def lost(self, candidate: Candidate) -> None:
+        """It was the way in, and it did not hold."""
+        self._proven.pop(candidate, None)
+        self._memory.failed(candidate)
+
+    async def better(self, current: Candidate, *, holds: bool = True) -> Candidate | None:
+        """The best that has proven itself and is better than this one, which is in use: less loaded, by a better way,
+        or faster; None if there is none now. Where nothing is known yet, it is measured. holds: False = anything is
+        better."""
+        if not self._keys:
+            return None
+        if self._sources.stale:
+            self._begin_gathering()
+        if self._gathering is not None:
+            await asyncio.wait([self._gathering])
+        mine, mine_s = self._rank(current), self._memory.cost_s(current)
+        if not holds:
+            mine, mine_s = _WORST, None
+        rivals = [one for one in self._listed if one != current and not self._memory.wait_s(one)]
+        above = [one for one in rivals if self._rank(one) < mine]
+        beside = [one for one in rivals if self._rank(one) == mine and self._memory.cost_s(one) is None]
+        gate = asyncio.Semaphore(MOST)
+        attempts: list[Attempt] = []
+
+        async def measure(candidate: Candidate, patience_s: float) -> None:
+            async with gate:
+                progress = Progress()
+                failure: WayError | None = None
+                try:
+                    async with asyncio.timeout(patience_s):
+                        await self._knock(candidate, progress)
+                except TimeoutError:
+                    if patience_s < PATIENCE_S:
+                        return  # it is only slower than what we have
+                    failure = progress.late
+                except WayError as error:
+                    failure = error
+                attempts.append(_attempt(candidate, progress, failure))
+                self._learn(attempts[-1])
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for one in above:
+                    group.create_task(measure(one, PATIENCE_S))
+                for one in beside:
+                    group.create_task(measure(one, min(mine_s or PATIENCE_S, PATIENCE_S)))
+        finally:
+            self._send_report(attempts)
+        good = [one.candidate for one in attempts if one.outcome == Outcome.OK.name]
+        best = min(good, key=lambda one: (self._rank(one), self._memory.cost_s(one) or 0.0), default=None)
+        await self._memory.save()
+        if best is None or self._rank(best) < mine or mine_s is None:
+            return best
+        cost_s = self._memory.cost_s(best) or 0.0
+        return best if cost_s < min(mine_s - BETTER_S, mine_s / BETTER_BY) else None
+
+    async def holds(self, candidate: Candidate) -> bool:
+        """Many bytes come through from there. If not, that is remembered and reported."""
+        if not self._keys:
+            return True
+        progress = Progress()
+        work = asyncio.create_task(
+            fill(candidate.point, self._keys, progress, through=self._through(candidate), tls=self._tls)
+        )
+        failure: WayError | None = None
+        try:
+            received = -1
+            while not work.done() and progress.received != received:
+                received = progress.received
+                await asyncio.wait([work], timeout=FROZEN_S)
+            failure = progress.late
+        finally:
+            work.cancel()
+            await asyncio.wait([work])
+        if not work.cancelled():
+            error = work.exception()
+            failure = error if isinstance(error, WayError) else None
+        if failure is None or not progress.received:
+            return True
+        attempt = _attempt(candidate, progress, failure)
+        self._learn(attempt)
+        self._send_report([attempt])
+        return False
+
+    async def close(self) -> None:
+        """End what runs in the background."""
+        left = [task for task in (self._gathering, *self._sending) if task is not None]
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left)
+        await self._sources.close()
+        await self._memory.save()
+
+    # The parts of a search.
+
+    def _begin_gathering(self) -> None:
+        """Ask the sources, unless that is still under way; what is known joins the search."""
+        if self._gathering is None or self._gathering.done():
+            self._listed.clear()
+            self.heard = []
+            self._gathering = asyncio.create_task(self._gather(), name="imcore asks for ways in")
+        elif self._search is not None:
+            self._join(list(self._listed.values()))
+
+    async def _gather(self) -> None:
+        try:
+            await self._sources.gather(self._role, self._hear, anew=self._slow > 1)
+        finally:
+            if self._search is not None:
+                self._search.complete()
+
+    def _hear(self, heard: Heard) -> None:
+        self.heard.append(heard)
+        fresh = [one for one in heard.listed if self._fits(one.candidate)]
+        for one in fresh:
+            known = self._listed.get(one.candidate)
+            if known is None or (one.name and not known.name):
+                self._listed[one.candidate] = one
+        self._join(fresh)
+
+    def _join(self, listed: list[Listed]) -> None:
+        if self._search is not None:
+            self._search.join(self._memory.entries(self._role, listed))
+
+    async def _knock(self, candidate: Candidate, progress: Progress) -> None:
+        if not self._keys:
+            return
+        loop = asyncio.get_running_loop()
+        if loop.time() - self._proven.get(candidate, -PROVEN_S) < PROVEN_S:
+            return
+        await probe(candidate.point, self._keys, progress, through=self._through(candidate), tls=self._tls)
+        self._proven[candidate] = loop.time()
+
+    def _learn(self, attempt: Attempt) -> None:
+        if attempt.outcome != Outcome.OK.name:
+            self.lost(attempt.candidate)
+        elif attempt.whole_s is not None:
+            self._memory.took(attempt.candidate, attempt.whole_s)
+
+    def _rank(self, candidate: Candidate) -> tuple[int, int]:
+        """The lower, the better: how loaded, and how direct."""
+        listed = self._listed.get(candidate)
+        return (listed.level if listed is not None else 0, 2 * bool(candidate.proxy) + candidate.point.tunnels)
+
+    def _nowhere(self, attempts: Sequence[Attempt]) -> WayError:
+        failed = [one for one in attempts if one.outcome != Outcome.OK.name]
+        if len(failed) == 1:
+            return WayError(failed[0].outcome, f"{failed[0].candidate}: {failed[0].text}")
+        unheard = [f"{one.source}: {one.outcome}" for one in self.heard if one.outcome != Outcome.OK.name]
+        if not failed:
+            return met(Outcome.NO_NAME, "; ".join(unheard) or "no access point is known")
+        counts = Counter(one.outcome for one in failed)
+        text = ", ".join(f"{count} {name}" for name, count in counts.most_common())
+        return WayError(counts.most_common(1)[0][0], "; ".join([f"{len(failed)} ways were tried: {text}", *unheard]))
+
+    def _send_report(self, attempts: Sequence[Attempt]) -> None:
+        """What was measured of points that the access service knows by name, directly."""
+        measured = [
+            _measured(self._listed[one.candidate].name, one)
+            for one in attempts
+            if one.candidate in self._listed and self._listed[one.candidate].name and not one.candidate.proxy
+        ]
+        if measured:
+            report = Report(self._device, self._role, measured[:REPORT_MOST])
+            task = asyncio.create_task(self._sources.report(report), name="imcore reports")
+            self._sending.add(task)
+            task.add_done_callback(self._sending.discard)
+
+
+class Ways(NamedTuple):
+    """What the finders of one device have in common; see `Sources` and `Finder`."""
+
+    points: Sequence[Point]
+    access: Sequence[Point]
+    keys: PublicKeys
+    memory: Memory
+    device: str
+    tls: ssl.SSLContext | None
+    through: Callable[[Candidate], Connect]
+    resolve: Resolve
+    network: Callable[[], Network]
+
+    @classmethod
+    def known(
+        cls,
+        points: Iterable[str],
+        access: Iterable[str],
+        keys: Iterable[str],
+        memory: Memory | str | os.PathLike[str] | None,
+        device: str,
+        tls: ssl.SSLContext | None,
+        resolve: Resolve = system,
+        network: Callable[[], str] = str,
+    ) -> Self:
+        """As an application writes them. network: asked for its SSID. Raises `ConfigError`."""
+        services = list(access)
+        named = points if isinstance(points, str) else list(points)
+        return cls(
+            list(parse_points(named)) if named or not services else [],
+            list(parse_points(services)) if services else [],
+            public_keys(keys),
+            memory if isinstance(memory, Memory) else Memory(memory),
+            device,
+            tls,
+            straight,
+            resolve,
+            lambda: current(network()),
+        )
+
+    @property
+    def tunnels(self) -> bool:
+        """There is no other way, as far as is known before anybody is asked."""
+        return bool(self.points) and all(point.tunnels for point in self.points)
+
+    def sources(self) -> Sources:
+        """Who knows access points."""
+        return Sources(
+            self.points, self.access, self.keys, self.memory, through=self.through, resolve=self.resolve, tls=self.tls
+        )
+
+    def finder(self, role: Direction, fits: Callable[[Candidate], bool] = lambda candidate: True) -> Finder:
+        """Of ways in this direction that are fit for their use."""
+        keys = tuple(self.keys.values())
+        return Finder(
+            role,
+            self.sources(),
+            self.memory,
+            keys,
+            through=self.through,
+            network=self.network,
+            device=self.device,
+            tls=self.tls,
+            fits=fits,
+        )
+
+
+def _attempt(candidate: Candidate, progress: Progress, error: WayError | None) -> Attempt:
+    outcome, text = (Outcome.OK.name, Outcome.OK.value) if error is None else (error.outcome, error.text)
+    return Attempt(candidate, outcome, text, progress.connect_s, progress.first_s, progress.whole_s)
+
+
+def _measured(name: str, attempt: Attempt) -> Measured:
+    point = attempt.candidate.point
+    times = (attempt.connect_s, attempt.first_s, attempt.whole_s)
+    connect_ms, first_ms, whole_ms = (None if one is None else round(one * 1000) for one in times)
+    return Measured(name, point.port, point.scheme, attempt.outcome, connect_ms, first_ms, whole_ms)

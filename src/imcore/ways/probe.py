@@ -1,0 +1,79 @@
+"""The probe: does a gateway of ours answer at the end of this way, how fast, and if not, what does? (wire: `/im/probe`)
+
+It is asked and answered before anything that matters is said: no token goes to who has not proven himself.
+"""
+
+from __future__ import annotations
+
+import secrets
+import ssl
+from collections.abc import Collection
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from ..errors import BadProof, WayError
+from ..points import Point
+from ..proof import FILL_PATH, PROBE_PATH, Proof, read_fill, read_probe
+from .dial import Connect, connect
+from .fetch import Answer, Progress, Request, fetch
+from .outcomes import Outcome, met, of_head
+
+__all__ = ["FILL_SIZE", "Keys", "fill", "probe"]
+
+Keys = Collection[Ed25519PublicKey]
+"""That gateways sign with. None at all: every answer to our nonce is taken for a gateway's."""
+
+FILL_SIZE = 32 * 1024
+"""Bytes: what freezes connections does so after 16 to 20 KiB."""
+ANSWER_MOST = 64 * 1024
+"""Bytes that are read of a stranger's answer, so that it can be named."""
+
+_REASONS = {
+    "stranger": Outcome.HIJACK,
+    "cached": Outcome.CACHED,
+    "rewritten": Outcome.REWRITTEN,
+    "truncated": Outcome.TRUNCATED,
+}
+
+
+async def probe(
+    point: Point, keys: Keys, progress: Progress, *, through: Connect = connect, tls: ssl.SSLContext | None = None
+) -> Proof:
+    """Who answers there. Raises `WayError`, whose outcome names what was met; after `progress.late` it is not raised,
+    but to be asked for."""
+    nonce = secrets.token_urlsafe(18)
+    request = Request(f"{PROBE_PATH}?n={nonce}", most=ANSWER_MOST)
+    answer = await fetch(point, request, progress, through=through, tls=tls)
+    _check_head(answer)
+    try:
+        return read_probe(answer.body, nonce, keys)
+    except BadProof as error:
+        raise met(_REASONS[error.reason], error.text) from None
+
+
+async def fill(
+    point: Point,
+    keys: Keys,
+    progress: Progress,
+    *,
+    size: int = FILL_SIZE,
+    through: Connect = connect,
+    tls: ssl.SSLContext | None = None,
+) -> Proof | None:
+    """Whether so many bytes come through; None: the gateway has no fill, and nothing is known. Raises `WayError`."""
+    nonce = secrets.token_urlsafe(18)
+    request = Request(f"{FILL_PATH}?n={nonce}&size={size}", most=max(size, ANSWER_MOST))
+    answer = await fetch(point, request, progress, through=through, tls=tls)
+    if answer.head.status == 404:
+        return None
+    _check_head(answer)
+    try:
+        return read_fill(answer.body, nonce, size, keys)
+    except BadProof as error:
+        raise met(_REASONS[error.reason], error.text) from None
+
+
+def _check_head(answer: Answer) -> None:
+    failure: WayError | None = of_head(answer.head, b"text/plain")
+    if failure is not None:
+        raise failure

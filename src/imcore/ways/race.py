@@ -1,0 +1,274 @@
+"""The race: which way in is tried when, and which one is taken. Sans-I/O: it is told the time, and says what to do.
+
+An attempt has two parts. To *knock* is to reach a point and have it prove who it is: several may knock at once. To
+*enter* is HELLO until WELCOME: one at a time, since the gateway takes each newer HELLO of a device for its successor.
+The first that is verified enters first; whoever is welcomed has won. The rules:
+
+- Who won here before goes first, and has a stagger's head start. Then by level, by turn, and by what is known of speed.
+  Those that nothing tells apart start together: so the fastest of them is found by running, not by luck.
+- At most three are in flight. The next one starts a stagger after the last, and at once when one has failed.
+- A higher level starts only when all of the lower ones have failed or are overdue.
+- Failures are doubts, never bans. A machine that fails twice counts as one level up; a port and way that fails at one
+  machine is tried later at the others. What failed before is last. So no candidate is ever left out.
+- Who is overdue makes room for one that waits; only the oldest in flight keeps its place, for networks that are slow
+  rather than silent. After ten seconds it is over.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from enum import Enum
+from math import inf
+
+import msgspec
+
+from .candidate import Candidate
+
+__all__ = ["Act", "Decision", "Entry", "Race"]
+
+STAGGER_S = 0.25
+MOST = 3
+LIMIT_S = 10.0
+OVERDUE_S = 1.0
+"""After so long an answer is not to be counted on, seconds."""
+PATIENCE_S = 3.0
+"""And after so long it is not waited for, if others wait."""
+ALIKE = 1.2
+"""Speeds that differ by less than this factor tell nothing."""
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A candidate with what orders it."""
+
+    candidate: Candidate
+    level: int = 0
+    turn: int = 0
+    cost_s: float | None = None
+    """What it took last time from start to verified, seconds; None = not known."""
+    favourite: bool = False
+    """It won here before."""
+    wait_s: float = 0.0
+    """It failed a moment ago, and for so long, seconds, others had better be tried: the less, the sooner."""
+
+
+class Act(Enum):
+    """What the race wants done."""
+
+    KNOCK = "knock"
+    ENTER = "enter"
+    DROP = "drop"
+    """End it, whatever it does: it was silent for too long, or the race is over."""
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """Do this, with that one."""
+
+    act: Act
+    candidate: Candidate
+    late: bool = False
+    """Of a drop: it had its time, and did not use it. Else another one has won."""
+
+
+class _Runner:
+    """An entry that was started."""
+
+    __slots__ = ("began", "counted", "doubted", "entry", "took")
+
+    def __init__(self, entry: Entry, now: float) -> None:
+        self.entry = entry
+        self.began = now  # its knocking, then its entering
+        self.took = 0.0
+        self.doubted = False  # in what it does now
+        self.counted = False  # and that, or another failure of it, is among the race's doubts
+
+
+class Race:
+    """One race, from `now`. slow: a factor for networks that were too slow for the usual patience.
+
+    After each event, and whenever `wake` has come, `step` says what to do. Times are seconds from any origin.
+    """
+
+    def __init__(
+        self,
+        now: float,
+        *,
+        stagger_s: float = STAGGER_S,
+        most: int = MOST,
+        limit_s: float = LIMIT_S,
+        slow: float = 1.0,
+    ) -> None:
+        self._stagger = stagger_s
+        self._most = most
+        self._began = now
+        self._end = now + limit_s
+        self._overdue = OVERDUE_S * slow
+        self._patience = PATIENCE_S * slow
+        self._known: dict[Candidate, int] = {}  # and when it joined: 0, 1, 2 …
+        self._waiting: list[Entry] = []
+        self._knocking: dict[Candidate, _Runner] = {}
+        self._ready: dict[Candidate, _Runner] = {}  # verified, in the order in which they were
+        self._entering: _Runner | None = None
+        self._doubts: Counter[str] = Counter()
+        self._next_at = now  # when the next one may start
+        self._start_at = now  # when to see about it
+        self._complete = False
+        self.winner: Candidate | None = None
+        self.over = False
+        """Nothing more will be decided."""
+
+    # What happens.
+
+    def join(self, entries: Iterable[Entry]) -> None:
+        """More candidates; who is known already stays as it is."""
+        for entry in entries:
+            if entry.candidate not in self._known and not self.over:
+                self._known[entry.candidate] = len(self._known)
+                self._waiting.append(entry)
+
+    def complete(self) -> None:
+        """No more will join."""
+        self._complete = True
+
+    def verified(self, candidate: Candidate, now: float) -> None:
+        """It has proven who it is. Nothing, if it was dropped meanwhile; the same holds for the next two."""
+        runner = self._knocking.pop(candidate, None)
+        if runner is not None:
+            runner.took = now - runner.began
+            self._ready[candidate] = runner
+
+    def entered(self, candidate: Candidate) -> None:
+        """It was welcomed."""
+        if self._entering is not None and self._entering.entry.candidate == candidate:
+            self._entering = None
+            self.winner = candidate
+
+    def failed(self, candidate: Candidate, now: float) -> None:
+        """It did not knock, or not enter."""
+        runner = self._knocking.pop(candidate, None)
+        if runner is None and self._entering is not None and self._entering.entry.candidate == candidate:
+            runner, self._entering = self._entering, None
+        if runner is not None and not self.over:
+            self._doubt(runner)
+            self._next_at = now
+
+    # What to do about it.
+
+    def step(self, now: float) -> list[Decision]:
+        """What to do now, in this order."""
+        if self.over:
+            return []
+        if self.winner is not None or now >= self._end:
+            return self._finish(late=self.winner is None)
+        done = self._give_up(now)
+        done += self._enter(now)
+        done += self._start(now)
+        if self._complete and not (self._waiting or self._knocking or self._ready or self._entering):
+            self.over = True
+        return done
+
+    @property
+    def wake(self) -> float:
+        """When `step` has something to say again, if nothing happens before: a time, or inf when the race is over."""
+        if self.over:
+            return inf
+        times = [self._end, self._start_at]
+        for runner in self._flying:
+            times.append(self._deadline(runner))
+            if not runner.doubted:
+                times.append(runner.began + self._overdue)
+        return min(times)
+
+    def _give_up(self, now: float) -> list[Decision]:
+        for runner in self._flying:
+            if now >= runner.began + self._overdue:
+                self._doubt(runner)
+        late = [runner for runner in self._flying if now >= self._deadline(runner)]
+        for runner in late:
+            self.failed(runner.entry.candidate, now)
+        return [Decision(Act.DROP, runner.entry.candidate, late=True) for runner in late]
+
+    def _enter(self, now: float) -> list[Decision]:
+        if self._entering is not None or not self._ready:
+            return []
+        candidate = next(iter(self._ready))
+        runner = self._entering = self._ready.pop(candidate)
+        runner.began, runner.doubted = now, False
+        return [Decision(Act.ENTER, candidate)]
+
+    def _start(self, now: float) -> list[Decision]:
+        done: list[Decision] = []
+        self._start_at = inf
+        while self._waiting and not self._ready:
+            best = min(self._waiting, key=self._order)
+            held = [runner for runner in self._flying if not runner.doubted]
+            if any(self._level(runner.entry) < self._level(best) for runner in held):
+                break  # until they fail or are overdue
+            if now < self._next_at and self._flying and not self._together(best, now):
+                self._start_at = self._next_at
+                break
+            if len(self._flying) >= self._most:
+                oldest = min(self._flying, key=lambda runner: runner.began)
+                late = next((one for one in self._knocking.values() if one.doubted and one is not oldest), None)
+                if late is None:
+                    break
+                self.failed(late.entry.candidate, now)
+                done.append(Decision(Act.DROP, late.entry.candidate, late=True))
+            self._waiting.remove(best)
+            self._knocking[best.candidate] = _Runner(best, now)
+            self._next_at = now + self._stagger
+            done.append(Decision(Act.KNOCK, best.candidate))
+        return done
+
+    def _finish(self, *, late: bool) -> list[Decision]:
+        self.over = True
+        running = [*self._knocking, *self._ready]
+        if self._entering is not None:
+            running.append(self._entering.entry.candidate)
+        self._waiting.clear()
+        self._knocking.clear()
+        self._ready.clear()
+        self._entering = None
+        return [Decision(Act.DROP, candidate, late) for candidate in running]
+
+    # Who comes before whom.
+
+    @property
+    def _flying(self) -> list[_Runner]:
+        return [*self._knocking.values(), *([self._entering] if self._entering is not None else [])]
+
+    def _order(self, entry: Entry) -> tuple[bool, float, int, int, float, int]:
+        turn = entry.turn + self._doubts[entry.candidate.path]
+        cost = inf if entry.cost_s is None else entry.cost_s
+        favourite = entry.favourite and not entry.wait_s
+        return (not favourite, entry.wait_s, self._level(entry), turn, cost, self._known[entry.candidate])
+
+    def _level(self, entry: Entry) -> int:
+        return entry.level + self._doubts[entry.candidate.machine] // 2
+
+    def _together(self, entry: Entry, now: float) -> bool:
+        """Some were started just now, and nothing tells this one from them."""
+        mine = self._order(entry)
+        others = [runner.entry for runner in self._knocking.values() if runner.began == now]
+        return bool(others) and all(self._alike(mine, entry, other) for other in others)
+
+    def _alike(self, mine: tuple[bool, float, int, int, float, int], entry: Entry, other: Entry) -> bool:
+        theirs = self._order(other)
+        less, more = sorted((mine[4], theirs[4]))
+        close = less == more or more <= less * ALIKE
+        apart = entry.candidate.machine != other.candidate.machine
+        return apart and close and mine[0] and mine[:4] == theirs[:4]
+
+    def _doubt(self, runner: _Runner) -> None:
+        runner.doubted = True
+        if not runner.counted:
+            runner.counted = True
+            self._doubts[runner.entry.candidate.machine] += 1
+            self._doubts[runner.entry.candidate.path] += 1
+
+    def _deadline(self, runner: _Runner) -> float:
+        """Until when it has time: to the end, if nobody else could use it. Who proved itself quickly is expected to
+        answer quickly, where others are ready to take its place."""
+        if runner is self._entering and self._ready:
+            return runner.began + min(max(self._overdue, 5 * runner.took), self._patience)
+        return runner.began + self._patience if self._waiting else self._end

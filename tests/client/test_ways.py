@@ -1,0 +1,199 @@
+"""A client among several ways in: the race, the ways of up and down, and a better way while messages flow."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from imcore.client import Client, State, channel
+from imcore.gateway import identity
+from imcore.node import Node
+from imcore.ways.memory import Memory
+from tests.client.peer import first, run, until
+from tests.ways.places import Asked, access, gateway, http, listing, place, relay, says
+
+COUNT = 200
+
+
+def key(data: Path) -> str:
+    return base64.b64encode(identity.kept(data).public_key().public_bytes_raw()).decode()
+
+
+@asynccontextmanager
+async def node(data: Path) -> AsyncIterator[Node]:
+    """With a service that sends each message back to its sender."""
+    there = Node(listen=["127.0.0.1:0"], data=data)
+
+    @there.service.on("echo")
+    async def echo(message: Any) -> None:
+        await there.service.push(message.user, "echo", message.body, key=message.key)
+
+    async with asyncio.timeout(50), there:
+        yield there
+
+
+def device(points: list[str], data: Path, **more: Any) -> Client:
+    return Client(points, "alice", "phone", keys=[key(data)], **more)
+
+
+async def converse(im: Client, count: int) -> None:
+    """So many messages there and back, once and in order."""
+
+    async def speak() -> None:
+        for number in range(count):
+            await im.send("echo", b"%d" % number)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(speak())
+        heard = group.create_task(first(im, count))
+    assert [message.body for message in heard.result()] == [b"%d" % number for number in range(count)]
+
+
+def test_a_client_goes_in_by_the_fastest_that_proves_itself(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with node(tmp_path) as there, AsyncExitStack() as stack:
+            slow = await stack.enter_async_context(relay(there.addresses[0], "127.0.0.2", delay_s=0.5))
+            fast = await stack.enter_async_context(relay(there.addresses[0], "127.0.0.3"))
+            heard: list[Asked] = []
+
+            async def listens(asked: Asked, writer: asyncio.StreamWriter) -> None:
+                heard.append(asked)
+                writer.write(http(b"<html>", kind="text/html"))
+
+            stranger = await stack.enter_async_context(place(listens, "127.0.0.4"))
+            memory = Memory()
+            points = [str(slow), f"{stranger.authority}", str(fast)]
+            async with device(points, tmp_path, memory=memory) as im:
+                await converse(im, 3)
+            winner = memory.winner("down")
+            assert winner is not None
+            assert winner.point == fast
+            assert heard
+            assert not any("alice" in asked.target or b"alice" in asked.body for asked in heard), "the token stays here"
+
+    run(work())
+
+
+def test_it_remembers_the_way_across_processes(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with node(tmp_path / "node") as there, relay(there.addresses[0], "127.0.0.2") as other:
+            path = tmp_path / "ways.json"
+            async with device([str(other)], tmp_path / "node", memory=path) as im:
+                await converse(im, 1)
+            assert Memory(path).points("down") or path.stat().st_size
+            texts: list[str] = []
+            points = [there.addresses[0], str(other)]
+            async with device(
+                points, tmp_path / "node", memory=path, on_state=lambda _, text: texts.append(text)
+            ) as im:
+                await im.send("echo", b"again")
+            assert f"connecting to {other}" in texts
+            assert texts[0] == "looking for a way in"
+
+    run(work())
+
+
+def test_up_and_down_have_their_own_lists_and_their_own_winners(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with node(tmp_path) as there, AsyncExitStack() as stack:
+            one = await stack.enter_async_context(relay(there.addresses[0], "127.0.0.2"))
+            other = await stack.enter_async_context(relay(there.addresses[0], "127.0.0.3"))
+            signer = identity.kept(tmp_path)
+            lists = {"down": listing([one], key=signer), "up": listing([other], "up", key=signer)}
+
+            async def answer(asked: Asked, writer: asyncio.StreamWriter) -> None:
+                role = parse_qs(urlsplit(asked.target).query)["role"][0]
+                writer.write(http(lists[role]))
+
+            service = await stack.enter_async_context(place(answer))
+            memory = Memory()
+            async with device([], tmp_path, access=[str(service)], memory=memory, channels="split") as im:
+                await converse(im, 3)
+            winners = {role: memory.winner(role) for role in ("up", "down")}
+            assert winners["down"] is not None
+            assert winners["up"] is not None
+            assert (winners["down"].point, winners["up"].point) == (one, other)
+
+    run(work())
+
+
+def test_a_better_way_takes_over_while_messages_flow_and_none_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channel, "AGAIN_S", 0.2)
+
+    async def work() -> None:
+        async with node(tmp_path) as there, AsyncExitStack() as stack:
+            worse = await stack.enter_async_context(relay(there.addresses[0], "127.0.0.2"))
+            better = await stack.enter_async_context(relay(there.addresses[0], "127.0.0.3", delay_s=0.02))
+            late = asyncio.Event()
+            document = listing([better], key=identity.kept(tmp_path))
+
+            async def answer(asked: Asked, writer: asyncio.StreamWriter) -> None:
+                await late.wait()
+                await access(document)(asked, writer)
+
+            service = await stack.enter_async_context(place(answer))
+            memory = Memory()
+            states: list[State] = []
+            tunnel = f"http://{worse.authority}"
+            async with device(
+                [tunnel], tmp_path, access=[str(service)], memory=memory, on_state=lambda state, _: states.append(state)
+            ) as im:
+                await until(lambda: memory.winner("down") is not None)
+                talk = asyncio.create_task(converse(im, COUNT))
+                late.set()
+                await until(lambda: memory.winner("down").point == better)  # type: ignore[union-attr]
+                await talk
+                await converse_more(im)
+            assert states.count(State.OPEN) >= 1
+            assert State.WAITING not in states
+
+    run(work())
+
+
+async def converse_more(im: Client) -> None:
+    """And it goes on."""
+    await im.send("echo", b"more")
+    [message] = await first(im, 1)
+    assert message.body == b"more"
+
+
+def test_a_link_that_freezes_is_left_for_another_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imcore.ways.finder.FROZEN_S", 0.2)
+    monkeypatch.setattr(channel, "AGAIN_S", 0.2)
+
+    async def work() -> None:
+        async with node(tmp_path) as there, AsyncExitStack() as stack:
+            frozen = await stack.enter_async_context(relay(there.addresses[0], "127.0.0.2", cut=17_000))
+            whole = await stack.enter_async_context(relay(there.addresses[0], "127.0.0.3", delay_s=0.3))
+            memory = Memory()
+            async with device([str(frozen), str(whole)], tmp_path, memory=memory) as im:
+                await until(lambda: memory.winner("down") is not None)
+                await until(lambda: memory.winner("down").point == whole)  # type: ignore[union-attr]
+                await converse(im, 3)
+
+    run(work())
+
+
+def test_a_network_without_a_way_in_is_told_in_words(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with AsyncExitStack() as stack:
+            portal = await stack.enter_async_context(place(says(http(b"<html>", kind="text/html"))))
+            stranger = await stack.enter_async_context(place(gateway()))
+            texts: list[str] = []
+            points = [portal.authority, stranger.authority]
+            async with device(points, tmp_path, on_state=lambda _, text: texts.append(text)):
+                await until(lambda: any("trying again" in text for text in texts))
+            said = next(text for text in texts if "trying again" in text)
+            assert "1 PORTAL" in said
+            assert "1 HIJACK" in said
+
+    run(work())

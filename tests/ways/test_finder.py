@@ -1,0 +1,356 @@
+"""A way in is found from any source that is left, by the fastest point that proves itself; over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import msgspec
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from imcore.access_list import Report, key_id
+from imcore.errors import WayError
+from imcore.points import Point
+from imcore.ways.candidate import Candidate
+from imcore.ways.dial import straight
+from imcore.ways.finder import Finder, Ways
+from imcore.ways.memory import Memory
+from imcore.ways.network import Network
+from imcore.ways.resolve import Resolve
+from tests.ways.places import KEYS, Asked, access, gateway, http, listing, name_server, place, relay, says
+
+
+async def no_dns(name: str) -> list[str]:
+    raise OSError("no DNS here")
+
+
+def finder(
+    points: Sequence[Point] = (),
+    services: Sequence[Point] = (),
+    *,
+    resolve: Resolve = no_dns,
+    memory: Memory | None = None,
+    keyed: bool = True,
+) -> Finder:
+    keys = {key_id(key): key for key in KEYS} if keyed else {}
+    ways = Ways(
+        points, services, keys, memory or Memory(), "phone", None, straight, resolve, lambda: Network("10.0.0.1")
+    )
+    return ways.finder("down")
+
+
+async def enter(candidate: Candidate) -> Candidate:
+    return candidate
+
+
+async def found(one: Finder, go: Callable[[Candidate], Awaitable[Candidate]] = enter) -> Candidate:
+    """Where the way in leads; the finder is closed."""
+    try:
+        way = await one.find(go, lambda text: None)
+        await one.entered(way)
+        return way
+    finally:
+        await one.close()
+
+
+@asynccontextmanager
+async def gateways(*delays_s: float) -> AsyncIterator[list[Point]]:
+    """At 127.0.0.2, 127.0.0.3 …, each as slow as it is told."""
+    async with AsyncExitStack() as stack:
+        yield [
+            await stack.enter_async_context(place(gateway(delay_s), f"127.0.0.{number}"))
+            for number, delay_s in enumerate(delays_s, start=2)
+        ]
+
+
+@asynccontextmanager
+async def nobody(*hosts: str) -> AsyncIterator[list[Point]]:
+    """Ports at which nobody listens."""
+    with socket.socket() as bound:
+        bound.bind(("", 0))
+        yield [Point("tcp", host, bound.getsockname()[1]) for host in hosts]
+
+
+def test_the_fastest_of_three_wins_the_race() -> None:
+    async def work() -> None:
+        async with asyncio.timeout(20), gateways(0.6, 0.0, 0.3) as points:
+            assert (await found(finder(points))).point == points[1]
+
+    asyncio.run(work())
+
+
+def test_the_fastest_of_five_is_known_soon_after() -> None:
+    async def work() -> None:
+        async with asyncio.timeout(20), gateways(0.5, 0.9, 1.0, 1.1, 0.0) as points:
+            one = finder(points)
+            way = await one.find(enter, lambda text: None)
+            assert way.point == points[0]
+            better = await one.better(way)
+            assert better is not None
+            assert better.point == points[4]
+            assert await one.better(better) is None
+            await one.close()
+
+    asyncio.run(work())
+
+
+def test_what_was_found_is_the_first_to_be_tried_next_time() -> None:
+    async def work() -> None:
+        async with asyncio.timeout(20), gateways(0.0, 0.0) as points:
+            memory = Memory()
+            memory.network(str(Network("10.0.0.1")))
+            memory.won("down", Candidate(points[1], points[1].host))
+            assert (await found(finder(points, memory=memory))).point == points[1]
+
+    asyncio.run(work())
+
+
+def test_nothing_is_entered_that_has_not_proven_itself() -> None:
+    async def work() -> None:
+        async with asyncio.timeout(20), AsyncExitStack() as stack:
+            stranger = await stack.enter_async_context(place(gateway(key=Ed25519PrivateKey.generate())))
+            portal = await stack.enter_async_context(place(says(http(b"<html>", kind="text/html"))))
+            ours = await stack.enter_async_context(place(gateway(0.3)))
+            entered: list[Point] = []
+
+            async def go(candidate: Candidate) -> Candidate:
+                entered.append(candidate.point)
+                return candidate
+
+            await found(finder([stranger, portal, ours]), go)
+            assert entered == [ours]
+
+    asyncio.run(work())
+
+
+def test_who_lets_nobody_in_is_left_for_the_next() -> None:
+    async def work() -> None:
+        async with asyncio.timeout(20), gateways(0.0, 0.1) as points:
+
+            async def go(candidate: Candidate) -> Candidate:
+                if candidate.point == points[0]:
+                    raise WayError("SILENT", "frames do not pass here")
+                return candidate
+
+            assert (await found(finder(points), go)).point == points[1]
+
+    asyncio.run(work())
+
+
+def test_where_there_is_no_way_it_says_what_all_of_them_met() -> None:
+    async def work() -> None:
+        async with asyncio.timeout(20), nobody("127.0.0.2", "127.0.0.3") as points:
+            with pytest.raises(WayError, match="2 REFUSED") as caught:
+                await found(finder([*points, Point("tcp", "im.example.com", 80)]))
+            assert "DNS im.example.com: NO_NAME" in str(caught.value)
+
+    asyncio.run(work())
+
+
+def test_cancelling_a_search_leaves_nothing_running() -> None:
+    async def work() -> None:
+        async with asyncio.timeout(20), gateways(5.0, 5.0) as points:
+            before = len(asyncio.all_tasks())
+            one = finder(points)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    await one.find(enter, lambda text: None)
+            await one.close()
+            left = [task for task in asyncio.all_tasks() if task.get_name().startswith("imcore")]
+            assert not left
+            assert before
+
+    asyncio.run(work())
+
+
+class TestSources:
+    def test_a_dead_dns_does_not_matter_where_the_access_service_has_an_address(self) -> None:
+        async def work() -> None:
+            async with (
+                asyncio.timeout(20),
+                gateways(0.0) as points,
+                name_server({}, dead=True) as resolve,
+                place(access(listing(points))) as service,
+            ):
+                one = finder([Point("tcp", "im.example.com", 80)], [service], resolve=resolve)
+                assert (await found(one)).point == points[0]
+
+        asyncio.run(work())
+
+    def test_a_slow_dns_is_waited_for_where_there_is_nothing_else(self) -> None:
+        async def work() -> None:
+            names = {"im.example.com": "127.0.0.2"}
+            async with asyncio.timeout(20), gateways(0.0) as points, name_server(names, delay_s=1.0) as resolve:
+                way = await found(finder([Point("tcp", "im.example.com", points[0].port)], resolve=resolve))
+                assert way.address == "127.0.0.2"
+                assert way.point.host == "im.example.com"
+
+        asyncio.run(work())
+
+    def test_a_hijacked_dns_leads_to_a_stranger_who_is_left_for_a_built_in_address(self) -> None:
+        async def work() -> None:
+            async with asyncio.timeout(20), AsyncExitStack() as stack:
+                ours = await stack.enter_async_context(place(gateway(1.0), "127.0.0.2"))
+                portal = says(http(b"<html>", kind="text/html"))
+                await stack.enter_async_context(place(portal, "127.0.0.3", ours.port))
+                resolve = await stack.enter_async_context(name_server({"im.example.com": "127.0.0.3"}))
+                named = Point("tcp", "im.example.com", ours.port)
+                memory = Memory()
+                one = finder([named, ours], resolve=resolve, memory=memory)
+                assert (await found(one)).address == "127.0.0.2"
+                assert memory.wait_s(Candidate(named, "127.0.0.3")) > 0
+
+        asyncio.run(work())
+
+    def test_where_the_access_service_and_its_points_are_dead_the_built_in_ones_are_left(self) -> None:
+        async def work() -> None:
+            async with (
+                asyncio.timeout(20),
+                gateways(0.0) as points,
+                nobody("127.0.0.8", "127.0.0.9") as dead,
+                place(access(listing(dead))) as service,
+            ):
+                assert (await found(finder(points, [*dead, service]))).point == points[0]
+
+        asyncio.run(work())
+
+    def test_the_remembered_list_is_enough(self) -> None:
+        async def work() -> None:
+            memory = Memory()
+            async with asyncio.timeout(20), gateways(0.0) as points:
+                async with place(access(listing(points))) as service:
+                    await found(finder([], [service], memory=memory))
+                assert (await found(finder([], [service], memory=memory))).point == points[0]
+
+        asyncio.run(work())
+
+    @pytest.mark.parametrize(
+        ("document", "outcome"),
+        [
+            (listing([], key=Ed25519PrivateKey.generate()), "SIGNATURE"),
+            (listing([], life_s=-1), "EXPIRED"),
+            (listing([], "up"), "ROLE"),
+            (b"<html>Welcome to our hotel", "STRANGER"),
+        ],
+    )
+    def test_a_list_that_is_not_to_be_trusted_is_named_and_dropped(self, document: bytes, outcome: str) -> None:
+        async def work() -> None:
+            async with asyncio.timeout(20), gateways(0.3) as points, place(access(document)) as service:
+                one = finder(points, [service])
+                await found(one)
+                assert {heard.source: heard.outcome for heard in one.heard} == {
+                    "built in": "OK",
+                    f"access {service}": outcome,
+                }
+
+        asyncio.run(work())
+
+    def test_what_was_measured_is_reported_by_the_names_of_the_list(self) -> None:
+        async def work() -> None:
+            reports: list[bytes] = []
+            async with (
+                asyncio.timeout(20),
+                gateways(0.0) as points,
+                nobody("127.0.0.9") as dead,
+                place(access(listing([*dead, *points]), reports)) as service,
+            ):
+                one = finder([], [service])
+                await one.find(enter, lambda text: None)
+                while not reports:  # noqa: ASYNC110  # it is told to nobody here
+                    await asyncio.sleep(0.01)
+                await one.close()
+            report = msgspec.json.decode(reports[0], type=Report)
+            assert report.role == "down"
+            assert {one.point: one.outcome for one in report.measured} == {"gw-0": "REFUSED", "gw-1": "OK"}
+            assert all(one.whole_ms is not None for one in report.measured if one.outcome == "OK")
+
+        asyncio.run(work())
+
+    def test_the_access_service_is_not_asked_again_before_its_list_says_so(self) -> None:
+        async def work() -> None:
+            asked: list[str] = []
+
+            async def answer(request: Asked, writer: asyncio.StreamWriter) -> None:
+                asked.append(request.target)
+                await access(listing(points))(request, writer)
+
+            async with asyncio.timeout(20), gateways(0.0) as points, place(answer) as service:
+                one = finder([], [service])
+                for _ in range(3):
+                    assert (await one.find(enter, lambda text: None)).point == points[0]
+                await one.close()
+            assert len([target for target in asked if target.startswith("/v1/access")]) == 1
+
+        asyncio.run(work())
+
+
+class TestBehindTheWayIn:
+    def test_a_less_loaded_point_is_better(self) -> None:
+        async def work() -> None:
+            async with asyncio.timeout(20), gateways(0.0, 0.5) as points, place(access(listing(points[1:]))) as service:
+                one = finder(points[:1], [service])  # built in: the last resort, and there at once
+                way = await one.find(enter, lambda text: None)
+                assert way.point == points[0]
+                better = await one.better(way)
+                assert better is not None
+                assert better.point == points[1]
+                await one.close()
+
+        asyncio.run(work())
+
+    def test_frames_of_their_own_are_better_than_the_tunnel(self) -> None:
+        async def work() -> None:
+            async with asyncio.timeout(20), gateways(0.0) as [point]:
+                raw = Point("tcp", point.host, point.port)
+
+                async def blocked(candidate: Candidate) -> Candidate:
+                    if candidate.point == raw:
+                        raise WayError("SILENT", "frames do not pass here")
+                    return candidate
+
+                memory = Memory()
+                one = finder([raw, point], memory=memory)
+                way = await one.find(blocked, lambda text: None)
+                assert way.point == point
+                assert await one.better(way) is None  # it has failed just now
+                memory.took(Candidate(raw, raw.host), 0.1)
+                better = await one.better(way)
+                assert better is not None
+                assert better.point == raw
+                await one.close()
+
+        asyncio.run(work())
+
+    def test_a_point_that_freezes_after_some_kilobytes_does_not_hold(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("imcore.ways.finder.FROZEN_S", 0.3)
+
+        async def work() -> None:
+            async with asyncio.timeout(20), place(gateway(cut=17_000)) as frozen, place(gateway()) as whole:
+                memory = Memory()
+                one = finder([frozen, whole], memory=memory)
+                assert not await one.holds(Candidate(frozen, frozen.host))
+                assert memory.wait_s(Candidate(frozen, frozen.host)) > 0
+                assert await one.holds(Candidate(whole, whole.host))
+                async with place(says(http(b"", "404 Not Found"))) as older:
+                    assert await one.holds(Candidate(older, older.host)), "nothing is known of it"
+                await one.close()
+
+        asyncio.run(work())
+
+
+def test_a_slow_line_is_a_relay_that_waits() -> None:
+    async def work() -> None:
+        async with (
+            asyncio.timeout(20),
+            place(gateway()) as point,
+            relay(point.authority, "127.0.0.2", delay_s=0.2) as slow,
+        ):
+            memory = Memory()
+            memory.network(str(Network("10.0.0.1")))
+            way = await found(finder([slow], memory=memory))
+            assert (memory.cost_s(way) or 0.0) >= 0.2
+
+    asyncio.run(work())
