@@ -19,7 +19,7 @@ from imcore.ways.memory import Memory
 from tests.client.peer import first, run, until
 from tests.ways.places import Asked, access, gateway, http, listing, place, relay, says
 
-COUNT = 200
+COUNT = 100
 
 
 def key(data: Path) -> str:
@@ -179,6 +179,21 @@ def test_a_link_that_freezes_is_left_for_another_point(tmp_path: Path, monkeypat
                 await until(lambda: memory.winner("down") is not None)
                 await until(lambda: memory.winner("down").point == whole)  # type: ignore[union-attr]
                 await converse(im, 3)
+
+    run(work())
+
+
+def test_where_only_http_passes_it_goes_through_the_tunnel_and_remembers_that(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with node(tmp_path) as there, relay(there.addresses[0], "127.0.0.2", only_http=True) as narrow:
+            memory = Memory()
+            points = [narrow.authority, f"http://{narrow.authority}"]
+            async with device(points, tmp_path, memory=memory) as im:
+                await converse(im, 3)
+            winner = memory.winner("down")
+            assert winner is not None
+            assert winner.point.scheme == "http"
+            assert memory.winner("up") == winner
 
     run(work())
 

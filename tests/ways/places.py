@@ -186,10 +186,10 @@ async def place(answer: Place, host: str = "127.0.0.1", port: int = 0) -> AsyncI
 
 @asynccontextmanager
 async def relay(
-    to: str, host: str, port: int = 0, *, delay_s: float = 0.0, cut: int | None = None
+    to: str, host: str, port: int = 0, *, delay_s: float = 0.0, cut: int | None = None, only_http: bool = False
 ) -> AsyncIterator[Point]:
     """Another address of the gateway at `to`. What it answers takes so much longer; cut: of each connection's answers
-    only so many bytes come through, and then nothing."""
+    only so many bytes come through, and then nothing. only_http: what is not HTTP is dropped without a word."""
     ends: set[asyncio.Task[None]] = set()
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay_s: float, left: int) -> None:
@@ -210,6 +210,11 @@ async def relay(
         with contextlib.suppress(OSError, asyncio.CancelledError):
             there, back = await asyncio.open_connection(*to.rsplit(":", 1))
             writers.append(back)
+            if only_http:
+                begun = await reader.read(65536)
+                if begun and not begun[:1].isalpha():
+                    await asyncio.Event().wait()
+                back.write(begun)
             much = 1 << 40
             await asyncio.gather(
                 pump(reader, back, 0.0, much), pump(there, writer, delay_s, much if cut is None else cut)
