@@ -112,7 +112,7 @@ def facts(folder: Path) -> dict[str, object]:
     """What figures of this machine can be understood by."""
     return {
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": len(set(cores())),
         "memory_gib": round(os.sysconf("SC_PHYS_PAGES") * PAGE / 2**30),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
