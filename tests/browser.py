@@ -24,6 +24,8 @@ FLAGS = [
     "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage", "--hide-scrollbars",
     "--window-size=900,760", "--remote-debugging-port=0", "--remote-allow-origins=*",
 ]  # fmt: skip
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+"""Without the sanitizers that our own modules run under."""
 PATIENCE_S = 30.0
 
 needs_chromium = pytest.mark.skipif(CHROMIUM is None and not os.environ.get("CI"), reason="chromium is not installed")
@@ -81,9 +83,10 @@ async def opened(*urls: str) -> AsyncIterator[list[Page]]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         process = await asyncio.create_subprocess_exec(
             CHROMIUM, *FLAGS, f"--user-data-dir={profile}", "about:blank",
-            stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE, env=ENVIRONMENT,
         )  # fmt: skip
         assert process.stderr is not None
+        drain: asyncio.Task[bytes] | None = None
         try:
             address = ""
             async with asyncio.timeout(PATIENCE_S):
@@ -101,7 +104,9 @@ async def opened(*urls: str) -> AsyncIterator[list[Page]]:
                     await pages[-1].until("location.href !== 'about:blank' && document.readyState === 'complete'")
                 yield pages
         finally:
-            process.terminate()
+            if process.returncode is None:
+                process.terminate()
             async with asyncio.timeout(PATIENCE_S):
                 await process.wait()
-            await drain
+            if drain is not None:
+                await drain

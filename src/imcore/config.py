@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from .access.settings import Access
 from .errors import ConfigError
 from .gateway import limits as gateway_limits
 from .gateway import listeners
@@ -22,6 +23,7 @@ from .schema import convert, syntax_error
 
 __all__ = [
     "S3",
+    "Access",
     "Auth",
     "Bus",
     "Config",
@@ -65,8 +67,6 @@ class Node(_Section, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if not self.name.isprintable():
             raise ConfigError(f"name: expected printable characters, got {self.name!r}")
-        if "access" in self.roles:
-            raise ConfigError('roles: "access" is not there yet: leave it out')
 
 
 class Tls(listeners.Tls, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -250,7 +250,7 @@ class Media(_Section, frozen=True, kw_only=True):
 
 
 class Config(_Section, frozen=True, kw_only=True):
-    """All sections. `Config()` is a node for trials: every role there is, anonymous, on 127.0.0.1:8080."""
+    """All sections. `Config()` is a node for trials: anonymous, on 127.0.0.1:8080, of every role that needs no more."""
 
     node: Node = Node()
     listen: Annotated[list[Listen], Meta(min_length=1, description="where clients connect")] = msgspec.field(
@@ -261,6 +261,7 @@ class Config(_Section, frozen=True, kw_only=True):
     bus: Bus = Bus()
     limits: Limits = Limits()
     inbox: Inbox = Inbox()
+    access: Access = Access()
     media: Media = Media()
 
     def __post_init__(self) -> None:
@@ -269,6 +270,10 @@ class Config(_Section, frozen=True, kw_only=True):
             raise ConfigError(
                 'node.roles: expected "downlink" and "uplink" together, with "service" beside them or without: what '
                 'leaves one process goes over Redis (bus.engine = "redis")'
+            )
+        if "access" in roles and not here:
+            raise ConfigError(
+                'node.roles: "access" answers on the addresses of "downlink" or "uplink": add one of them'
             )
 
     def link_limits(self) -> gateway_limits.Limits:
@@ -309,7 +314,12 @@ def parse(text: str, *, source: str = "configuration", folder: str | os.PathLike
         folder=str(at / config.media.folder) if config.media.folder else "",
         key=str(at / config.media.key) if config.media.key else "",
     )
-    return msgspec.structs.replace(config, node=node, listen=_listens(config.listen, at), media=media)
+    access = msgspec.structs.replace(
+        config.access,
+        keys=[str(at / each) for each in config.access.keys],
+        databases=[str(at / each) for each in config.access.databases],
+    )
+    return msgspec.structs.replace(config, node=node, listen=_listens(config.listen, at), media=media, access=access)
 
 
 def _listens(listens: list[Listen], at: Path) -> list[Listen]:

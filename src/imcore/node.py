@@ -1,6 +1,6 @@
 """A node: the roles that a configuration names in one process, started in order and drained on the way out.
 
-It owns the engine, the service, the gateway and the media service, and decides nothing about messages.
+It owns the engine, the services (business, access, media) and the gateway, and decides nothing about messages.
 """
 
 from __future__ import annotations
@@ -14,7 +14,11 @@ from typing import Self
 
 import msgspec
 from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from .access.own import own_points
+from .access.server import AccessService
+from .access.store import FileStore
 from .bus.embedded import EmbeddedBus
 from .bus.ports import Bus
 from .config import Config, Listen, load
@@ -39,7 +43,8 @@ class Node:
     config: what the file says, or the defaults. listen: addresses instead of the configuration's, `host:port`.
     authenticate: token to user, instead of the configuration's `[auth]`. data: folder of the engine instead of the
     configuration's. `http` is the aiohttp application that answers HTTP on the same addresses: add routes before the
-    node starts. Raises `ConfigError` for what can't be, such as anonymous users on other than loopback addresses.
+    node starts. `access` is its access service, where it has that role and has started. Raises `ConfigError` for what
+    can't be, such as anonymous users on other than loopback addresses.
     """
 
     def __init__(
@@ -60,6 +65,7 @@ class Node:
         """Of the media service's own listeners, as bound."""
         self._authenticate = authenticate or _authenticator(config)
         self._stopped = asyncio.Event()
+        self.access: AccessService
         self.bus = _engine(config)
         self.service = Service(self.bus)
         self.http = web.Application()
@@ -77,6 +83,18 @@ class Node:
     def from_config(cls, path: str | os.PathLike[str]) -> Self:
         """The node that a TOML file describes; raises `ConfigError`."""
         return cls(load(path))
+
+    def _access(self, key: Ed25519PrivateKey) -> AccessService:
+        settings = self.config.access
+        access = AccessService(
+            settings,
+            loads=self.bus.loads,
+            keys=[identity.load(path, f"access.keys[{number}]") for number, path in enumerate(settings.keys)] or [key],
+            store=FileStore(self.config.node.data),
+            authenticate=self._authenticate,
+        )
+        access.add_routes(self.http)
+        return access
 
     @property
     def addresses(self) -> list[str]:
@@ -101,9 +119,14 @@ class Node:
                 await self._serve_media(self.media, stack)
             if self._keeps_links:
                 node = self.config.node
-                site.add_routes(self.http, node.name, identity.load(node.key) if node.key else identity.kept(node.data))
+                key = identity.load(node.key) if node.key else identity.kept(node.data)
+                site.add_routes(self.http, node.name, key)
+                if "access" in roles:
+                    self.access = await stack.enter_async_context(self._access(key))
                 await stack.enter_async_context(self.gateway)
                 await self.gateway.listen(self.config.listen)
+                if "access" in roles and not self.config.access.points:
+                    self.access.begin(own_points(node.name, self.gateway.places))
             self._stack = stack.pop_all()
         return self
 

@@ -80,7 +80,8 @@ class Channel:
         self._failures: list[LinkClosed] = []  # of this search
         self._opened = asyncio.Event()  # there is a way in
         self._spare: asyncio.Future[None] | None = None  # done when a better link is welcomed, or is not
-        self._looked_at: set[Candidate] = set()  # and whether it holds
+        self._changed = asyncio.Event()  # it is another one now
+        self._holds: dict[Candidate, bool] = {}  # whether much comes through by it, where that was looked at
         self._leave_at = 0.0  # the time that a GOAWAY gave us for coming back
         self._moving = False  # the used link drains while the next one is opened
         self._renewals = 0  # tokens that were refused since the last WELCOME
@@ -228,6 +229,8 @@ class Channel:
 
     async def _found(self, candidate: Candidate) -> None:
         if candidate != self.good or not self._opened.is_set():
+            if candidate != self.good:
+                self._changed.set()
             self.good = candidate
             self._opened.set()
             await self._finder.entered(candidate)
@@ -241,22 +244,22 @@ class Channel:
         takes the place of the one in use when it is welcomed; who is asked anew each time anyway goes by it from then
         on."""
         wait = AGAIN_S
-        holds = True
         while True:
             await self._opened.wait()
+            self._changed.clear()
             way = self.good
             assert way is not None
-            if way not in self._looked_at:
-                self._looked_at.add(way)
-                wait = AGAIN_S
-                holds = await self._finder.holds(way)
-                if not holds:
-                    self._finder.lost(way)
-            best = await self._finder.better(way, holds=holds)
+            if way not in self._holds:
+                self._holds[way] = await self._finder.holds(way)
+            best = await self._finder.better(way, holds=self._holds[way])
             if best is not None and self._opened.is_set() and way == self.good:
                 await self._move(best)
-            await asyncio.sleep(wait * random.uniform(0.5, 1.0))
-            wait = min(wait * 2, UPWARD_MOST_S)
+            try:
+                async with asyncio.timeout(wait * random.uniform(0.5, 1.0)):
+                    await self._changed.wait()
+                wait = AGAIN_S
+            except TimeoutError:
+                wait = min(wait * 2, UPWARD_MOST_S)
 
     async def _move(self, best: Candidate) -> None:
         if self._keeps and not best.point.tunnels:

@@ -124,7 +124,12 @@ class Gateway:
     @property
     def addresses(self) -> list[str]:
         """Where it listens, as bound."""
-        return self._listeners.addresses
+        return [address for address, _ in self.places]
+
+    @property
+    def places(self) -> list[tuple[str, bool]]:
+        """Where it listens, as bound, and whether in TLS alone."""
+        return self._listeners.places
 
     @property
     def users(self) -> int:

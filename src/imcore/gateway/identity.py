@@ -16,16 +16,16 @@ FILE = "node.pem"
 """Of a key that nobody gave, in the data folder."""
 
 
-def load(path: str | os.PathLike[str]) -> Ed25519PrivateKey:
-    """The key in a PEM file; raises `ConfigError`."""
+def load(path: str | os.PathLike[str], named: str = "node.key") -> Ed25519PrivateKey:
+    """The key in a PEM file; raises `ConfigError`. named: the key of the configuration that names the file."""
     try:
         key = load_pem_private_key(Path(path).read_bytes(), None)
     except OSError as error:
-        raise ConfigError(f"node.key: {os.fspath(path)}: {error.strerror}") from None
+        raise ConfigError(f"{named}: {os.fspath(path)}: {error.strerror}") from None
     except (ValueError, TypeError):
-        raise ConfigError(f"node.key: {os.fspath(path)}: expected a private key in PEM that is not encrypted") from None
+        raise ConfigError(f"{named}: {os.fspath(path)}: expected a private key in PEM that is not encrypted") from None
     if not isinstance(key, Ed25519PrivateKey):
-        raise ConfigError(f"node.key: {os.fspath(path)}: expected a key of Ed25519, got another kind")
+        raise ConfigError(f"{named}: {os.fspath(path)}: expected a key of Ed25519, got another kind")
     return key
 
 

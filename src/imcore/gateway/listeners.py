@@ -66,7 +66,7 @@ class Listeners:
         self._handshake_s = handshake_s
         self._sockets: list[socket.socket] = []
         self._servers: list[asyncio.Server] = []
-        self.addresses: list[str] = []
+        self.places: list[tuple[str, bool]] = []  # address, and whether it takes TLS alone
 
     async def open(self, listen: Listen) -> None:
         """Bind and accept; raises `ConfigError` that says which right or address is missing."""
@@ -74,7 +74,7 @@ class Listeners:
         sockets, context = await bound(listen)
         for sock in sockets:
             _keep_little_unsent(sock, self._window_bytes)
-            self.addresses.append(address_text(sock))
+            self.places.append((address_text(sock), context is not None))
             if context is None and self._hub.native:
                 self._sockets.append(sock)
                 self._hub.listen(sock, self._make_link)
