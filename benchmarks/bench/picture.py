@@ -78,7 +78,7 @@ def draw(content: dict[str, Any]) -> str:
     machine = about["machine"]
     said = (
         f"{machine['processor']}, {machine['system']}, Python {machine['python']}; server on one core, load on "
-        f"another; medians of {about['runs']} runs, lines from least to most"
+        f"another; medians of {about['runs']} runs, lines from least to most, dashes: the target"
     )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{y + 6}" viewBox="0 0 {WIDTH} {y + 6}" '
