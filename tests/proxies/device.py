@@ -59,7 +59,9 @@ class Device:
                 if status != 200:  # a proxy's own: as if the connection had broken
                     continue
                 rest = b""
-                while piece := await _piece(tunnel, fields):
+                left = int(fields.get("content-length", -1))  # a proxy that has all of it already says how much it is
+                while left and (piece := await _piece(tunnel, fields)):
+                    left -= len(piece) if left > 0 else 0
                     whole, rest = _whole(rest + piece)
                     self._take(frames(whole))
                     if len(self.taken) >= count:
