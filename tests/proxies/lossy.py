@@ -12,6 +12,7 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import uvloop
 
@@ -42,7 +43,8 @@ class Figures:
         faults = ", ".join(f"{name} {count:,}" for name, count in (self.happened or {}).items())
         return (
             f"{self.exchanges:,} exchanges in {self.seconds:.0f} s ({faults}); "
-            f"{self.sent:,} messages up and down again: {self.lost} lost, {self.doubled} doubled, {self.reordered} reordered"
+            f"{self.sent:,} messages up and down again: "
+            f"{self.lost} lost, {self.doubled} doubled, {self.reordered} reordered"
         )
 
     def judge(self, sent: list[bytes], came: list[bytes]) -> None:
@@ -53,45 +55,59 @@ class Figures:
         self.reordered += sum(int(earlier) > int(later) for earlier, later in pairwise(once))
 
 
-async def _device(proxy: Loses, name: str, exchanges: int, heard: list[bytes], figures: Figures) -> None:
+class Tally(NamedTuple):
+    """What one device sent, and what came of it: at the service, and back at the device."""
+
+    sent: list[bytes]
+    heard: list[bytes]
+    taken: list[bytes]
+
+
+def _round(sent: list[bytes]) -> list[bytes]:
+    """The next messages of a device."""
+    return [b"%d" % number for number in range(len(sent) + 1, len(sent) + 1 + ROUND)]
+
+
+async def _device(proxy: Loses, name: str, exchanges: int, tally: Tally) -> None:
     """Send and receive until the network has seen enough exchanges, and then until all is there."""
     device = Device(name, proxy.port, patience=1.0)
-    sent: list[bytes] = []
     over = False
 
     async def send() -> None:
         nonlocal over
         while proxy.exchanges < exchanges:
-            bodies = [b"%d" % number for number in range(len(sent) + 1, len(sent) + 1 + ROUND)]
-            await device.send(bodies, len(sent) + 1, BATCH)
-            sent.extend(bodies)
+            bodies = _round(tally.sent)
+            await device.send(bodies, len(tally.sent) + 1, BATCH)
+            tally.sent.extend(bodies)
         over = True
 
     async with asyncio.TaskGroup() as group:
         group.create_task(send())
-        group.create_task(device.poll(lambda: over and len(device.taken) >= len(sent), 500))
-    figures.sent += len(sent)
-    figures.judge(sent, heard)
-    figures.judge(sent, device.taken)
+        group.create_task(device.poll(lambda: over and len(device.taken) >= len(tally.sent), 500))
+    tally.taken.extend(device.taken)
 
 
 async def lossy(data: Path, exchanges: int, seed: int) -> Figures:
     """At least so many exchanges of several devices, each of which gets back what it sends."""
     figures = Figures()
-    heard: dict[str, list[bytes]] = {f"user{number}": [] for number in range(DEVICES)}
+    tallies = {f"user{number}": Tally([], [], []) for number in range(DEVICES)}
     began = time.monotonic()
     node = Node(listen=["127.0.0.1:0"], data=data)
 
     @node.service.on("note")
     async def echo(message: Uplink) -> Awaitable[int]:
-        heard[message.user].append(message.body)
+        tallies[message.user].heard.append(message.body)
         return node.service.push(message.user, "note", message.body, key=message.key)
 
     async with node:
         port = int(node.addresses[0].rpartition(":")[2])
         async with Loses(port, Faults(), seed) as proxy, asyncio.TaskGroup() as group:
-            for name, bodies in heard.items():
-                group.create_task(_device(proxy, name, exchanges, bodies, figures))
+            for name, tally in tallies.items():
+                group.create_task(_device(proxy, name, exchanges, tally))
+        for sent, heard, taken in tallies.values():
+            figures.sent += len(sent)
+            figures.judge(sent, heard)
+            figures.judge(sent, taken)
         figures.exchanges, figures.happened = proxy.exchanges, proxy.happened
     figures.seconds = time.monotonic() - began
     return figures
