@@ -4,6 +4,7 @@
 PYTHON ?= python3
 FUZZ_SECONDS ?= 30
 CHAOS_SECONDS ?= 600
+EXCHANGES ?= 100000
 ROWS ?= all
 RUNS ?= 5
 SECONDS ?= 2
@@ -15,7 +16,7 @@ CORE := pyproject.toml setup.py $(wildcard src/imcore/_*.pyx src/imcore/*.pxd sr
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-split test check benchmarks bench wheel chaos sanitize fuzz coverage clean distclean
+.PHONY: help demo demo-split test check benchmarks bench wheel chaos exchanges sanitize fuzz coverage clean distclean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1@/p' Makefile | tr @ '\t' | expand -t 14
@@ -53,6 +54,9 @@ wheel: .venv/.with-package ## Build sdist and wheel into dist/, and try both in 
 
 chaos: .venv/.with-test ## Kill, cut and stall everything for CHAOS_SECONDS, and see whether a message is lost or doubled
 	$(BIN)/python -m tests.chaos $(CHAOS_SECONDS)
+
+exchanges: .venv/.with-test ## Lose, double and delay EXCHANGES of the tunnel, and see whether a message is lost or doubled
+	$(BIN)/python -m tests.proxies.lossy $(EXCHANGES)
 
 sanitize: .venv/.with-test ## Run the tests under AddressSanitizer and UndefinedBehaviourSanitizer
 	tools/sanitize.sh

@@ -21,7 +21,7 @@ from ..peers.mqtt import Mosquitto
 from ..peers.nginx import Nginx
 from ..peers.text import Nats, Redis
 from ..peers.websocket import Picows, Websockets
-from . import apart, behaviour, core, durable, fairness, growth, links, media, over_redis, short, throughput
+from . import apart, behaviour, core, durable, fairness, growth, links, lists, media, over_redis, short, throughput
 from .machine import cores, facts
 from .picture import draw
 from .plan import Plan, RowResult, Sizes
@@ -50,6 +50,7 @@ ROWS: dict[str, Callable[[Plan], RowResult]] = {
     "short": short.row,
     "split": apart.row,
     "media": media.row,
+    "lists": lists.row,
 }
 SYSTEM_PEERS = (Redis, Nats, Mosquitto, Nginx)
 FILE_WIDTH = 140

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 
 from tests.gateway.exchanges import Answered, Tunnel, down, frames, post, up
 from tests.gateway.wire import ACK, FAILED, MSG, WELCOME, Got, frame
@@ -43,10 +44,10 @@ class Device:
                         assert not got.flags & FAILED, got
                         accepted = max(accepted, got.id)
 
-    async def poll(self, count: int, poll_ms: int = 5000) -> None:
-        """Poll until so many have come in all."""
+    async def poll(self, enough: Callable[[], bool], poll_ms: int = 5000) -> None:
+        """Poll until it is enough."""
         async with _Kept(self._address) as kept:
-            while len(self.taken) < count:
+            while not enough():
                 self._take(await self._exchange(kept, self._down(poll_ms)))
 
     async def stream(self, count: int) -> None:
@@ -59,7 +60,9 @@ class Device:
                 if status != 200:  # a proxy's own: as if the connection had broken
                     continue
                 rest = b""
-                while piece := await _piece(tunnel, fields):
+                left = int(fields.get("content-length", -1))  # a proxy that has all of it already says how much it is
+                while left and (piece := await _piece(tunnel, fields)):
+                    left -= len(piece) if left > 0 else 0
                     whole, rest = _whole(rest + piece)
                     self._take(frames(whole))
                     if len(self.taken) >= count:

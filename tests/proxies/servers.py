@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["FORWARD", "REVERSE", "Kind", "needs", "serving"]
+__all__ = ["ALONE", "FORWARD", "PAIRS", "REVERSE", "Kind", "needs", "serving"]
 
 START_S = 20.0
 
@@ -211,6 +211,11 @@ FORWARD = [
     ),
 ]
 """Those that a client is told of."""
+
+ALONE = [*REVERSE, *FORWARD]
+PAIRS = [(each, REVERSE[(at + 2) % len(REVERSE)]) for at, each in enumerate(REVERSE)]
+"""Every one of them in front of another one, and behind another one."""
+PAIRS += [(FORWARD[0], REVERSE[0]), (FORWARD[1], REVERSE[3]), (FORWARD[3], REVERSE[6])]
 
 
 @asynccontextmanager

@@ -110,15 +110,15 @@ def test_a_silent_address_costs_its_time_and_the_next_one_is_tried(monkeypatch: 
         await asyncio.get_running_loop().sock_connect(sock, address)
         return sock
 
-    async def both(point: Point) -> list[tuple[int, int, int, tuple[str, int]]]:
+    async def both(host: str, port: int) -> list[tuple[int, int, int, tuple[str, int]]]:
         found = [(socket.AF_INET6, "::1"), (socket.AF_INET, "127.0.0.1")]
-        return [(family, socket.SOCK_STREAM, 0, (host, point.port)) for family, host in found]
+        return [(family, socket.SOCK_STREAM, 0, (address, port)) for family, address in found]
 
     async def work() -> None:
         hub = Hub(asyncio.get_running_loop())
         server = await asyncio.start_server(echo, "127.0.0.1", 0)
         monkeypatch.setattr(dialling, "_connect", silent_first)
-        monkeypatch.setattr(dialling, "_resolve", both)
+        monkeypatch.setattr(dialling, "resolve", both)
         link = Link(hub, OPEN, 4096)
         await dial(Point("tcp", "localhost", server.sockets[0].getsockname()[1]), link)
         assert link.open

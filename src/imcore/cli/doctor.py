@@ -72,7 +72,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Look, and tell."""
-    ways = Ways.known(options.points(args), args.access, options.keys(args), args.memory, "doctor", None)
+    ways = Ways.known(
+        options.points(args), args.access, options.keys(args), args.memory, "doctor", None, proxy=options.proxy(args)
+    )
     diagnosis = uvloop.run(_look(ways, args.direction, live=not args.json))
     if args.json:
         print(msgspec.json.encode({"good": diagnosis.good, **msgspec.to_builtins(diagnosis)}).decode())

@@ -81,6 +81,12 @@ def add_ways(parser: argparse.ArgumentParser) -> None:
         help="public key that gateways and the access service are known by: a PEM file, or base64; repeatable",
     )
     parser.add_argument("--memory", metavar="FILE", help="where it is kept which ways in were good")
+    parser.add_argument(
+        "--proxy",
+        metavar="URL",
+        help="http:// or socks5://HOST:PORT to go through, always; `none` for none "
+        "(the variables HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY)",
+    )
 
 
 def points(args: argparse.Namespace) -> list[str]:
@@ -95,6 +101,11 @@ def keys(args: argparse.Namespace) -> list[str]:
         return [Path(key).read_text() if key.endswith(".pem") else key for key in args.key]
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"--key: {error}") from None
+
+
+def proxy(args: argparse.Namespace) -> str | bool:
+    """As `Client` takes it."""
+    return True if args.proxy is None else args.proxy != "none" and str(args.proxy)
 
 
 def client(args: argparse.Namespace, *, receive: bool = True) -> Client:
@@ -116,6 +127,7 @@ def client(args: argparse.Namespace, *, receive: bool = True) -> Client:
         on_state=_teller(),
         receive=receive,
         media=media,
+        proxy=proxy(args),
     )
 
 

@@ -20,7 +20,6 @@ from .._hub import Hub
 from ..errors import ConfigError, ImcoreError, LinkClosed, LocalError, OutboxFull, Refused, Unknown
 from ..messages import GoAway, Hello, Refusal, Role, Welcome
 from ..points import parse_points
-from ..ways.dial import connect
 from ..ways.finder import Ways
 from ..ways.memory import Memory
 from ..ways.resolve import Resolve, system
@@ -57,7 +56,8 @@ class Client(Transfers):
     keys: public keys (Ed25519, in PEM or base64) that gateways and lists are known by; with them a token goes only to
     who has proven himself. access: the access service's addresses. memory: a file that keeps what was learned of ways
     in, for each network; None = as long as this client lives. network: asked for the network's name (SSID), where the
-    application knows it. resolve: names to addresses, else by the system's DNS.
+    application knows it. resolve: names to addresses, else by the system's DNS. proxy: the `http://…` or `socks5://…`
+    to go through, always; True = what the environment names (`HTTPS_PROXY` and others), False = none.
 
     state: a file in which the device remembers across processes where it stopped (without it, the server's memory of
     what was acknowledged decides). outbox: a file that keeps what is not confirmed: a message is in it before it is
@@ -69,9 +69,9 @@ class Client(Transfers):
     up. on_left: told of a room that this client is no longer in, because it may not come back, and why. media: access
     points of the media service, None = those of messages.
 
-    Raises `ConfigError` for points and files that can't be used. Entering the block does not wait for the connection.
-    Leaving it acknowledges what was taken, and ends what waits. If the server wants no more of this client, iteration
-    and sends raise `LinkClosed`, which says what to do.
+    Raises `ConfigError` for points, proxies and files that can't be used. Entering the block does not wait for the
+    connection. Leaving it acknowledges what was taken, and ends what waits. If the server wants no more of this client,
+    iteration and sends raise `LinkClosed`, which says what to do.
     """
 
     doubts: int = 0
@@ -100,9 +100,10 @@ class Client(Transfers):
         network: Callable[[], str] = str,
         resolve: Resolve = system,
         media: Iterable[str] | None = None,
+        proxy: str | bool = True,
     ) -> None:
         self._greeting = Greeting(device, accepts, fresh)
-        ways = Ways.known(points, access, keys, memory, device, tls, resolve, network)
+        ways = Ways.known(points, access, keys, memory, device, tls, resolve, network, proxy)
         self._connection = Connection(
             self,
             ways,
@@ -113,9 +114,8 @@ class Client(Transfers):
             receive=receive,
             joining=lambda: self._rooms.joining,
         )
-        self._media = Media(
-            ways.points if media is None else parse_points(media), token, tls, self._connection.round_trip, connect
-        )
+        files = ways.points if media is None else parse_points(media)
+        self._media = Media(files, token, tls, self._connection.round_trip, ways.connect)
         self._state_path = state
         self._state_file: StateFile | None = None
         self._on_state = on_state

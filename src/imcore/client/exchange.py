@@ -186,7 +186,9 @@ class ExchangeLink(ClientLink):
 
     def _failed(self, outcome: str, post: Post) -> None:
         manner, took_s = self.tunnel.manner, self.loop.time() - self._began
-        if outcome == Outcome.TOO_LARGE.name:
+        if post.elsewhere:
+            self.again = True
+        elif outcome == Outcome.TOO_LARGE.name:
             self.again = manner.too_large(post.sent)
             if self.again:
                 self.owner.too_large(self, post.sent)

@@ -19,7 +19,7 @@ from ..points import Point
 from .candidate import Candidate
 from .resolve import is_address
 
-__all__ = ["ADDRESS_S", "Connect", "Stream", "connect", "dial", "ride", "straight"]
+__all__ = ["ADDRESS_S", "Connect", "Stream", "connect", "dial", "resolve", "ride", "straight"]
 
 ADDRESS_S = 3.0
 """How long one address may take to answer, seconds: a silent one must not cost a whole attempt."""
@@ -34,6 +34,9 @@ class Stream(NamedTuple):
     """What stands before a request's path: `http://host:port` for a proxy that forwards requests, else nothing."""
     fields: bytes = b""
     """Fields for each request, whole lines: `Proxy-Authorization: …`, or nothing."""
+    told: Callable[[str | None], bool] = lambda outcome: False
+    """Told what came to a request: None = a gateway answered, else the outcome's name. True if the next connection will
+    be made in another manner, so that it is worth trying at once."""
 
 
 Connect = Callable[[Point], Awaitable[Stream]]
@@ -44,7 +47,7 @@ async def connect(point: Point) -> Stream:
     """Straight there. Raises OSError (TimeoutError among them) that says why the last address failed. How long it may
     take in all is the caller's say."""
     failure = OSError(f"{point.host!r} has no address")
-    for family, kind, protocol, address in await _resolve(point):
+    for family, kind, protocol, address in await resolve(point.host, point.port):
         try:
             return Stream(await _connect(family, kind, protocol, address))
         except OSError as error:
@@ -97,11 +100,12 @@ async def dial(point: Point, link: Link, tls: ssl.SSLContext | None = None, thro
     return descriptor
 
 
-async def _resolve(point: Point) -> list[tuple[int, int, int, Any]]:
+async def resolve(host: str, port: int) -> list[tuple[int, int, int, Any]]:
+    """A host's addresses: family, kind, protocol and address of each, in the resolver's order. Raises OSError."""
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(point.host, point.port, type=socket.SOCK_STREAM)
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except UnicodeError as error:  # a label that IDNA does not allow
-        raise OSError(f"{point.host!r} is not a name that can be looked up: {error}") from None
+        raise OSError(f"{host!r} is not a name that can be looked up: {error}") from None
     return [(family, kind, protocol, address) for family, kind, protocol, _, address in found]
 
 

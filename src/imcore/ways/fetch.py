@@ -73,20 +73,27 @@ async def fetch(
 ) -> Answer:
     """The answer to the request. through: what makes the connection. tls: where the point is in TLS, None = the
     system's authorities. Raises `WayError`: there is no connection, or what came is no whole HTTP response."""
-    try:
-        stream = await through(point)
-        exchange = _Exchange(request, progress)
-        transport = await ride(stream.sock, point, lambda: exchange, tls)
-    except OSError as error:
-        raise met(of_error(error), reason(error)) from None
-    progress.connect_s = progress.elapsed()
-    try:
-        transport.write(_head(point, request, stream.prefix, stream.fields) + request.body)
-        answer = await exchange.answer
-    finally:
-        transport.abort()
-    progress.whole_s = progress.elapsed()
-    return answer
+    while True:
+        try:
+            stream = await through(point)
+            exchange = _Exchange(request, progress)
+            transport = await ride(stream.sock, point, lambda exchange=exchange: exchange, tls)  # type: ignore[misc]
+        except OSError as error:
+            raise met(of_error(error), reason(error)) from None
+        progress.connect_s = progress.elapsed()
+        try:
+            transport.write(_head(point, request, stream.prefix, stream.fields) + request.body)
+            answer = await exchange.answer
+        except WayError as error:
+            if not stream.told(error.outcome):
+                raise
+        else:
+            # Another status may be a proxy's: how else it can be passed is tried, if anything is left.
+            if not stream.told(None if answer.head.status == 200 else Outcome.PROXY_FORBIDS.name):
+                progress.whole_s = progress.elapsed()
+                return answer
+        finally:
+            transport.abort()
 
 
 def _head(point: Point, request: Request, prefix: bytes, fields: bytes) -> bytes:

@@ -19,12 +19,13 @@ from ..access_list import Direction, Measured, PublicKeys, Report, public_keys
 from ..errors import WayError
 from ..points import Point, parse_points
 from .candidate import Candidate, Listed
-from .dial import Connect, straight
+from .dial import Connect, Stream, straight
 from .fetch import Progress
 from .memory import Memory
 from .network import Network, current
 from .outcomes import Outcome, met
 from .probe import fill, probe
+from .proxies import Proxies, chooser
 from .race import MOST, PATIENCE_S, Race
 from .resolve import Resolve, system
 from .search import Attempt, Search
@@ -314,21 +315,38 @@ class Ways(NamedTuple):
         tls: ssl.SSLContext | None,
         resolve: Resolve = system,
         network: Callable[[], str] = str,
+        proxy: str | bool = True,
     ) -> Self:
-        """As an application writes them. network: asked for its SSID. Raises `ConfigError`."""
+        """As an application writes them. network: asked for its SSID. proxy: see `proxies.chooser`. Raises
+        `ConfigError`."""
         services = list(access)
         named = points if isinstance(points, str) else list(points)
+        found = list(parse_points(named)) if named or not services else []
+        asked = list(parse_points(services)) if services else []
+        kept = memory if isinstance(memory, Memory) else Memory(memory)
+        choose = chooser(proxy)
+        # What a proxy is told, it looks up: nobody here need know it, and chooser's complaints are heard now.
+        theirs = {point.host for point in (*found, *asked) if choose(point) is not None}
+
+        async def look_up(name: str) -> list[str]:
+            return [name] if name in theirs else await resolve(name)
+
+        through = straight if proxy is False else Proxies(choose, kept).by
         return cls(
-            list(parse_points(named)) if named or not services else [],
-            list(parse_points(services)) if services else [],
+            found,
+            asked,
             public_keys(keys),
-            memory if isinstance(memory, Memory) else Memory(memory),
+            kept,
             device,
             tls,
-            straight,
-            resolve,
+            through,
+            look_up,
             lambda: current(network()),
         )
+
+    async def connect(self, point: Point) -> Stream:
+        """To a point that is no candidate (`dial.Connect`)."""
+        return await self.through(Candidate(point))(point)
 
     @property
     def tunnels(self) -> bool:

@@ -44,6 +44,8 @@ class Learned(msgspec.Struct, frozen=True):
     """How long the next loss of the mode holds."""
     again_at: float = 0.0
     """When the best is tried again, seconds since 1970; 0 = nothing was lost."""
+    passage: str = ""
+    """How the proxy was passed that stands there (`proxies.Passage`)."""
 
 
 class Memory(Protocol):

@@ -15,7 +15,7 @@ from enum import Enum
 from .._tunnel import ResponseHead
 from ..errors import WayError
 
-__all__ = ["Outcome", "met", "of_error", "of_head", "reason"]
+__all__ = ["Outcome", "WayFailed", "met", "of_error", "of_head", "reason"]
 
 CONTENT_TYPE = b"application/octet-stream"
 
@@ -48,6 +48,16 @@ class Outcome(Enum):
     PROXY_FORBIDS = "the proxy does not let this pass"
     PROXY_LOST = "the proxy can't reach the access point"
     PROXY_BROKEN = "the proxy does not answer as a proxy"
+    PROXY_REFUSED = "the proxy can't be reached"
+    PROXY_SILENT = "the proxy does not say whether it lets this pass"
+
+
+class WayFailed(OSError):
+    """There is no connection, and what stands in the way has a name."""
+
+    def __init__(self, outcome: Outcome, detail: str) -> None:
+        super().__init__(detail)
+        self.outcome = outcome
 
 
 def met(outcome: Outcome, detail: str = "", after: int = 0) -> WayError:
@@ -58,6 +68,8 @@ def met(outcome: Outcome, detail: str = "", after: int = 0) -> WayError:
 
 def of_error(error: OSError) -> Outcome:
     """What an error of a connection says."""
+    if isinstance(error, WayFailed):
+        return error.outcome
     if isinstance(error, ssl.SSLCertVerificationError):
         if error.verify_code in (9, 10):  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
             return Outcome.TLS_EXPIRED
@@ -86,6 +98,7 @@ def reason(error: OSError) -> str:
 
 
 _STATUSES = {
+    401: Outcome.PROXY_LOGIN,  # tinyproxy's word for a wrong password; no gateway says it
     407: Outcome.PROXY_LOGIN,
     403: Outcome.PROXY_FORBIDS,
     451: Outcome.PROXY_FORBIDS,

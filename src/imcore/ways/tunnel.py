@@ -31,7 +31,7 @@ ANY_BODY = 1 << 48  # a stream has no size; each frame in it has its limit
 class Post:
     """One exchange: a link's carrier from its request to the end of the response."""
 
-    __slots__ = ("_connection", "answered", "failure", "heard", "link", "reused", "sent")
+    __slots__ = ("_connection", "answered", "elsewhere", "failure", "heard", "link", "reused", "sent")
 
     def __init__(self, connection: _Connection, link: Link, reused: bool) -> None:
         self._connection = connection
@@ -46,6 +46,8 @@ class Post:
         """The response was a gateway's, and came to its end."""
         self.failure: WayError | None = None
         """What came instead."""
+        self.elsewhere = False
+        """And the next connection will be made in another manner."""
 
     @property
     def wire(self) -> int:
@@ -78,16 +80,17 @@ class Post:
 class _Connection(asyncio.BufferedProtocol):
     """One HTTP connection: an exchange at a time, for as long as the other side keeps it."""
 
-    def __init__(self, hub: Hub, head: bytes) -> None:
+    def __init__(self, hub: Hub, point: Point, stream: Stream) -> None:
         self._hub = hub
-        self._head = head
+        self._head = _head(point, stream)
+        self._told = stream.told
         self._reader = ResponseReader(max_body=ANY_BODY)
         self._transport: asyncio.Transport | None = None
         self.post: Post | None = None
         self.since = asyncio.get_running_loop().time()
         """When it was used last."""
         self.used = False
-        self.wire = -1
+        self.wire = stream.sock.fileno()
         self.over = False
 
     @property
@@ -172,6 +175,7 @@ class _Connection(asyncio.BufferedProtocol):
                 if failure is not None:
                     self._fail(failure)
                     return
+                self._told(None)
                 reader.link = post.link
             elif isinstance(event, End):
                 self._answered(post, event.keep_alive)
@@ -198,6 +202,7 @@ class _Connection(asyncio.BufferedProtocol):
         self.abort()
         if post is not None:
             post.failure = failure
+            post.elsewhere = self._told(failure.outcome)
             post.link.lost(failure)
 
 
@@ -225,8 +230,7 @@ class Tunnel:
         self.leave(path)
         began = asyncio.get_running_loop().time()
         stream = await self._through(self._point)
-        fresh = _Connection(self._hub, _head(self._point, stream))
-        fresh.wire = stream.sock.fileno()
+        fresh = _Connection(self._hub, self._point, stream)
         await ride(stream.sock, self._point, lambda: fresh, self._tls)
         self._connections[path] = fresh
         self.rtt = asyncio.get_running_loop().time() - began
