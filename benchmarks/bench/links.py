@@ -25,7 +25,7 @@ __all__ = ["accept", "beating", "heartbeat", "idle"]
 
 SETTLE_S = 1.5
 FLIGHT = 64
-FIRST_ROUNDS = 8
+FIRST_ROUNDS = 40
 BEAT_US = 5000
 PROBE = 900_000
 """The number of the probe's connection: a user that no other connection has."""
