@@ -103,7 +103,8 @@ class Node:
 
     @property
     def _keeps_links(self) -> bool:
-        return bool(_served(self.config.node.roles))
+        """It has a gateway; one that takes no links where access is alone, only HTTP."""
+        return bool(_served(self.config.node.roles)) or "access" in self.config.node.roles
 
     async def __aenter__(self) -> Self:
         """Start: engine, service, media service, then the gateway. Raises `ConfigError` or `EngineError`."""
