@@ -95,6 +95,15 @@ def test_the_readme_runs(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "1 b'hello'\n"), done.stderr
 
 
+def test_a_file_goes_as_the_document_says(tmp_path: Path) -> None:
+    [source] = blocks(ROOT / "docs" / "media.md")
+    done = subprocess.run(
+        [sys.executable, "-c", source], cwd=tmp_path, capture_output=True, text=True, timeout=50, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-2:] == ["15 of 15", "moving pictures"]
+
+
 def test_the_tutorial_runs(tmp_path: Path) -> None:
     gateway, devices, tokens = blocks(ROOT / "docs" / "tutorial.md")
     with program(gateway, tmp_path) as address:

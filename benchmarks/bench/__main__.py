@@ -21,7 +21,21 @@ from ..peers.mqtt import Mosquitto
 from ..peers.nginx import Nginx
 from ..peers.text import Nats, Redis
 from ..peers.websocket import Picows, Websockets
-from . import apart, behaviour, core, durable, fairness, growth, links, lists, media, over_redis, short, throughput
+from . import (
+    apart,
+    behaviour,
+    core,
+    durable,
+    fairness,
+    floods,
+    growth,
+    links,
+    lists,
+    media,
+    over_redis,
+    short,
+    throughput,
+)
 from .machine import cores, facts
 from .picture import draw
 from .plan import Plan, RowResult, Sizes
@@ -51,6 +65,7 @@ ROWS: dict[str, Callable[[Plan], RowResult]] = {
     "split": apart.row,
     "media": media.row,
     "lists": lists.row,
+    "floods": floods.row,
 }
 SYSTEM_PEERS = (Redis, Nats, Mosquitto, Nginx)
 FILE_WIDTH = 140

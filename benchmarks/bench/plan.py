@@ -36,13 +36,14 @@ class Sizes:
     file: int = 100_000_000
     uploads: int = 100
     media_s: float = 10.0
+    flood: int = 1000
 
     @classmethod
     def small(cls) -> Sizes:
         """To see that everything works, not to measure."""
         return cls(
             members=10, echo=4, pairs=4, idle=20, rounds=2, quiet_s=0, users=10, strangers=5000, growth=(4, 8), slow=5,
-            slow_seconds=0.3, big=3, file=1_000_000, uploads=3, media_s=0.3,
+            slow_seconds=0.3, big=3, file=1_000_000, uploads=3, media_s=0.3, flood=20,
         )  # fmt: skip
 
 

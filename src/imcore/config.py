@@ -271,9 +271,10 @@ class Config(_Section, frozen=True, kw_only=True):
                 'node.roles: expected "downlink" and "uplink" together, with "service" beside them or without: what '
                 'leaves one process goes over Redis (bus.engine = "redis")'
             )
-        if "access" in roles and not here:
+        if "access" in roles and not here and (self.bus.engine == "embedded" or not self.access.points):
             raise ConfigError(
-                'node.roles: "access" answers on the addresses of "downlink" or "uplink": add one of them'
+                'node.roles: "access" answers on the addresses of "downlink" or "uplink": add one of them; or let it '
+                'be alone, on Redis (bus.engine = "redis") and with the points that it lists (access.points)'
             )
 
     def link_limits(self) -> gateway_limits.Limits:

@@ -103,7 +103,8 @@ class Node:
 
     @property
     def _keeps_links(self) -> bool:
-        return bool(_served(self.config.node.roles))
+        """It has a gateway; one that takes no links where access is alone, only HTTP."""
+        return bool(_served(self.config.node.roles)) or "access" in self.config.node.roles
 
     async def __aenter__(self) -> Self:
         """Start: engine, service, media service, then the gateway. Raises `ConfigError` or `EngineError`."""
@@ -119,8 +120,7 @@ class Node:
                 await self._serve_media(self.media, stack)
             if self._keeps_links:
                 node = self.config.node
-                key = identity.load(node.key) if node.key else identity.kept(node.data)
-                site.add_routes(self.http, node.name, key)
+                key = self._add_site(self.http)
                 if "access" in roles:
                     self.access = await stack.enter_async_context(self._access(key))
                 await stack.enter_async_context(self.gateway)
@@ -129,6 +129,14 @@ class Node:
                     self.access.begin(own_points(node.name, self.gateway.places))
             self._stack = stack.pop_all()
         return self
+
+    def _add_site(self, application: web.Application) -> Ed25519PrivateKey:
+        """By it clients know whom they have reached; returns the key that proves it."""
+        node = self.config.node
+        os.makedirs(node.data, exist_ok=True)
+        key = identity.load(node.key) if node.key else identity.kept(node.data)
+        site.add_routes(application, node.name, key)
+        return key
 
     async def _serve_media(self, media: Media, stack: AsyncExitStack) -> None:
         """On listeners of its own, if it has any or is alone; else on the gateway's, where HTTP is told apart."""
@@ -139,7 +147,7 @@ class Node:
             return
         for listen in own:
             sockets, context = await bound(listen)
-            await media.serve(sockets, context)
+            await media.serve(sockets, context, self._add_site)
             self.media_addresses += [address_text(sock) for sock in sockets]
 
     async def __aexit__(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import shutil
 import subprocess
 from collections.abc import Awaitable, Callable
@@ -401,3 +402,58 @@ class TestTheDnsFaces:
             assert foreign.returncode == 6  # could not resolve
 
         served(tmp_path, work, settings)
+
+
+def test_nothing_that_comes_is_answered_with_a_fault_of_ours(tmp_path: Path) -> None:
+    chance = random.Random(5)
+    words = [
+        "role",
+        "dn",
+        "ip",
+        "type",
+        "dns",
+        "kid",
+        "up",
+        "im.example.com",
+        "A",
+        "AAAA",
+        "::1",
+        "%00",
+        "%ff%fe",
+        "=",
+        "&",
+    ]
+    words += ["format=json", "AAABAAABAAAAAAAAAmlt", "é", "%", "%zz", "x" * 3000]
+    hops = ["10.1.0.1", ",", "nonsense", "[::1]:3", "::ffff:1.2.3.4", " ", "%eth0", "fe80::1%x"]
+
+    def some(of: list[str], most: int) -> str:
+        return "".join(chance.choice(of) for _ in range(chance.randrange(most)))
+
+    def request() -> bytes:
+        method = chance.choice(["GET", "GET", "POST", "POST", "PUT", "HEAD"])
+        path = chance.choice(["/v1/access", "/v1/report", "/dns-query", "/d"])
+        body = chance.randbytes(chance.randrange(60)) if method in ("POST", "PUT") else b""
+        kind = chance.choice(["application/dns-message", "application/json", "x"])
+        lines = [
+            f"{method} {path}?{some(words, 6)} HTTP/1.1",
+            "Host: x",
+            f"X-Forwarded-For: {some(hops, 5)}",
+            f"Content-Type: {kind}",
+            f"Authorization: {chance.choice(['Bearer x', 'Basic', 'Bearer é', ''])}",
+            f"Content-Length: {len(body)}",
+            "Connection: close",
+        ]
+        return "\r\n".join([*lines, "", ""]).encode() + body
+
+    async def work(here: Running) -> None:
+        host, _, port = here.node.addresses[0].rpartition(":")
+        for _ in range(400):
+            asked = request()
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(asked)
+            async with asyncio.timeout(10):
+                answer = await reader.read()
+            writer.close()
+            assert answer.startswith((b"HTTP/1.1 2", b"HTTP/1.1 4", b"HTTP/1.1 503")), (asked, answer)
+
+    served(tmp_path, work)

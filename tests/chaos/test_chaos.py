@@ -17,14 +17,18 @@ from .mutations import MUTATIONS
 SLICE_S = float(os.environ.get("CHAOS_SECONDS", "40"))
 
 
-@pytest.mark.timeout(SLICE_S + 120)
+@pytest.mark.timeout(4 * SLICE_S + 240)
 @pytest.mark.parametrize("engine", ["embedded", "redis"])
 def test_whatever_happens_and_when_nothing_is_lost_doubled_or_reordered(engine: str) -> None:
     if engine == "redis" and redis_server.missing is not None:
         pytest.skip(redis_server.missing)
-    runs, counts, story = run_for(SLICE_S, random.SystemRandom().randrange(1 << 32), engine=engine)
-    assert not story, "\n".join(story)
-    assert runs
+    counts = Counts()
+    for _ in range(4):  # on a busy machine a slice is a run or two, in which there may be no kill
+        _, found, story = run_for(SLICE_S, random.SystemRandom().randrange(1 << 32), engine=engine)
+        assert not story, "\n".join(story)
+        counts.add(found)
+        if counts.kills and counts.cuts and counts.confirmed:
+            break
     assert counts.confirmed
     assert counts.kills
     assert counts.cuts

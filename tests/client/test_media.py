@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import signal
 import sys
@@ -22,6 +23,7 @@ from imcore.client.media_down import missing, with_piece
 from imcore.client.media_up import PART_LEAST, parts_for
 from imcore.config import Config, Listen, Media
 from imcore.errors import ConfigError
+from imcore.gateway import identity
 from tests.client.slow import Slow
 
 BIG = os.urandom(PART_LEAST * 3 + 12_345)
@@ -124,6 +126,33 @@ class TestFiles:
             (tmp_path / "clip").write_bytes(SMALL)
             async with serving(tmp_path) as node, client(node, media=["127.0.0.1:1", *node.addresses]) as alice:
                 assert (await alice.upload(tmp_path / "clip", timeout=20)).size == len(SMALL)
+
+        uvloop.run(work())
+
+    def test_with_keys_a_token_goes_only_to_who_has_proven_himself(self, tmp_path: Path) -> None:
+        async def work() -> None:
+            (tmp_path / "clip").write_bytes(SMALL)
+            media = Media(listen=[Listen(address="127.0.0.1:0")])
+            async with serving(tmp_path, media) as node, serving(tmp_path / "stranger", media) as stranger:
+                said: list[str] = []
+
+                def token() -> str:
+                    said.append("alice")
+                    return "alice"
+
+                def device(*points: str) -> Client:
+                    keys = [base64.b64encode(identity.kept(tmp_path / "node").public_key().public_bytes_raw()).decode()]
+                    return Client(node.addresses, token, "phone", keys=keys, media=points)
+
+                async with device(*stranger.media_addresses, *node.media_addresses) as alice:
+                    await alice.upload(tmp_path / "clip", timeout=20)
+                async with device(*stranger.media_addresses) as alice:
+                    await until(lambda: alice.state is State.OPEN)
+                    said.clear()
+                    with pytest.raises(Unknown, match="somebody else"):
+                        await alice.upload(tmp_path / "clip", timeout=1)
+                    assert not said
+                assert not os.listdir(tmp_path / "stranger" / "node" / "media" / "uploads")
 
         uvloop.run(work())
 

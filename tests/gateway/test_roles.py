@@ -6,10 +6,12 @@ import asyncio
 import json
 from pathlib import Path
 
+import aiohttp
+import msgspec
 import pytest
 
 from imcore import Config, ConfigError, Node, chat_service
-from imcore.config import Bus
+from imcore.config import Bus, parse
 from imcore.config import Node as NodeConfig
 from tests import redis_server
 from tests.gateway.running import run, until
@@ -88,7 +90,7 @@ def test_the_service_restarts_and_no_link_notices(tmp_path: Path, bus: Bus) -> N
     run(main())
 
 
-def test_roles_apart_need_redis(tmp_path: Path) -> None:
+def test_roles_apart_need_redis() -> None:
     with pytest.raises(ConfigError, match="over Redis"):
         Config(node=NodeConfig(roles=["uplink"]))
 
@@ -142,3 +144,29 @@ def test_a_member_speaks_over_its_uplink_at_another_node(tmp_path: Path, bus: Bu
                 assert (answer.type, answer.map["code"]) == (ACK, "unauthorized")
 
     run(main())
+
+
+@needs_redis
+def test_the_access_service_alone_lists_points_and_takes_no_links(tmp_path: Path, bus: Bus) -> None:
+    points = '[[access.points]]\nname = "t"\naddresses = ["192.0.2.1"]\nways = ["tls:443"]\ncarrier = "*"\n'
+    listed = parse(f'[node]\nroles = ["access"]\n[bus]\nengine = "redis"\n{points}')
+
+    async def main() -> None:
+        own = NodeConfig(name="access", data=str(tmp_path / "access"), roles=["access"])
+        config = msgspec.structs.replace(listed, node=own, bus=bus)
+        async with Node(config, listen=["127.0.0.1:0"]) as alone, Wire(alone.addresses[0]) as wire:
+            wire.say(hello("alice"))
+            answer = await wire.hear()
+            assert (answer.type, answer.map["code"]) == (ERROR, "no_route")
+            url = f"http://{alone.addresses[0]}/v1/access?role=down"
+            async with aiohttp.ClientSession() as session, session.get(url) as found:
+                assert found.status == 200
+                assert len((await found.text()).split(".")) == 3  # a signed list
+
+    run(main())
+
+
+@needs_redis
+def test_the_access_service_alone_needs_points_to_list(bus: Bus, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"access\.points"):
+        Config(node=NodeConfig(roles=["access"]), bus=bus)

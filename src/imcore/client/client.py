@@ -114,8 +114,8 @@ class Client(Transfers):
             receive=receive,
             joining=lambda: self._rooms.joining,
         )
-        files = ways.points if media is None else parse_points(media)
-        self._media = Media(files, token, tls, self._connection.round_trip, ways.connect)
+        there = ways if media is None else ways._replace(points=parse_points(media), access=[])
+        self._media = Media(there, token, self._connection.round_trip)
         self._state_path = state
         self._state_file: StateFile | None = None
         self._on_state = on_state

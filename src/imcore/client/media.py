@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from ..errors import ConfigError, Unknown
-from ..points import Point
 from ..reference import Reference
-from ..ways.dial import Connect
+from ..ways.finder import Ways
 from .media_down import Download
 from .media_up import Upload
 from .media_way import Way
@@ -35,21 +33,12 @@ EVERY_S = 0.5
 
 
 class Media:
-    """points: of the media service. round_trip: of messages. through: makes connections."""
+    """ways: to media services. round_trip: of messages."""
 
-    def __init__(
-        self,
-        points: Sequence[Point],
-        token: Token,
-        tls: ssl.SSLContext | None,
-        round_trip: RoundTrip,
-        through: Connect,
-    ) -> None:
-        self._points = points
+    def __init__(self, ways: Ways, token: Token, round_trip: RoundTrip) -> None:
+        self._ways = ways
         self._token = token
-        self._tls = tls
         self._round_trip = round_trip
-        self._through = through
         self._active = 0
         self.yielding: Yielding | None = None
         """How they give way to messages; None before the first one."""
@@ -95,7 +84,7 @@ class Media:
             self.yielding = Yielding(loop.time())
             self._watcher = loop.create_task(self._watch(self.yielding), name="imcore media")
         self._active += 1
-        way = Way(self._points, self._token, self._tls, self._through)
+        way = Way(self._ways, self._token)
         try:
             async with asyncio.timeout(seconds), way.open():
                 yield way, self.yielding

@@ -88,7 +88,7 @@ class Download:
         try:
             self._tell()
             if self._reference.size:
-                await self._way.persist("beginning", self._way.origin, self._say)
+                await self._way.persist("beginning", self._way.reach, self._say)
             try:
                 await self._pieces()
             finally:

@@ -98,7 +98,7 @@ class Upload:
         return await self._way.persist("finishing", lambda: self._reference(path), self._say)
 
     async def _begin(self) -> Up:
-        await self._way.origin()
+        await self._way.reach()
         count = parts_for(self._size, self._way.round_trip)
         up = Up(self._size, self._sha256)
         for index in range(count):

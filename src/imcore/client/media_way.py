@@ -1,23 +1,25 @@
-"""The way to the media service: the client's access points, raced for an answer, and requests that are tried again.
+"""The way to the media service, and requests on it that are tried again.
 
-Its race is its own: the best way for messages need not be the best one for a video. Who answers as a media service
-does, wins; what fails later is raced for anew.
+It is found as ways for messages are, by a finder of its own: the best way for messages need not be the best one for a
+video. Where there are keys, a token goes only to who has proven himself; and who enters must answer as a media service.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 
-from ..errors import Refused
-from ..points import Point
+from ..errors import Refused, WayError
+from ..ways.candidate import Candidate
 from ..ways.dial import Connect, ride
+from ..ways.finder import Ways
+from ..ways.outcomes import Outcome, met, of_error, reason
 from .backoff import Backoff
 from .opening import Token, fresh
 
@@ -25,8 +27,6 @@ __all__ = ["BASE", "FINISH_S", "Unreachable", "Way", "together"]
 
 BASE = "/im/media"
 TUS = {"Tus-Resumable": "1.0.0"}
-STAGGER_S = 0.25
-"""Between two points of the race, unless one has failed."""
 ANSWER_S = 10.0
 """How long an answer may take, seconds; of a request that finishes a file, the server may have to read it."""
 FINISH_S = 600.0
@@ -46,15 +46,12 @@ class Unreachable(Exception):
         self.wait_s = wait_s
 
 
-_BREAKS = (Unreachable, aiohttp.ClientError, ConnectionError, TimeoutError)
-"""What goes wrong on the way, and may go well the next time. A disk of ours is none of it."""
-
-
 class _Connector(aiohttp.BaseConnector):
-    """aiohttp's pool, on connections that are made as all others of the client are."""
+    """aiohttp's pool, on connections to one candidate, made as all others of the client are."""
 
-    def __init__(self, through: Connect, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, candidate: Candidate, through: Connect, tls: ssl.SSLContext | None) -> None:
         super().__init__(limit=0)
+        self._point = candidate.point
         self._through = through
         self._tls = tls
 
@@ -64,43 +61,53 @@ class _Connector(aiohttp.BaseConnector):
         traces: Any,
         timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's signature
     ) -> ResponseHandler:
-        url = req.url
-        assert url.host is not None
-        assert url.port is not None
-        point = Point("tls" if url.scheme == "https" else "tcp", url.host, url.port)
         handler: ResponseHandler = self._factory()
         try:
             async with asyncio.timeout(ANSWER_S):
-                stream = await self._through(point)
+                stream = await self._through(self._point)
                 if stream.prefix:
                     stream.sock.close()
                     raise OSError("the proxy only forwards requests, and files need a tunnel through it (CONNECT)")
-                await ride(stream.sock, point, lambda: handler, self._tls)
+                await ride(stream.sock, self._point, lambda: handler, self._tls)
         except OSError as error:
-            raise aiohttp.ClientConnectionError(str(error)) from error
+            raise _NotThere(error) from error
         return handler
 
 
-class Way:
-    """points: of the media service. through: makes connections. Requests are made while it is open."""
+class _NotThere(aiohttp.ClientConnectionError):
+    """No connection; `error` says why."""
 
-    def __init__(self, points: Sequence[Point], token: Token, tls: ssl.SSLContext | None, through: Connect) -> None:
-        self._through = through
-        self._points = points
+    def __init__(self, error: OSError) -> None:
+        super().__init__(reason(error))
+        self.error = error
+
+
+_BREAKS = (Unreachable, WayError, aiohttp.ClientError, ConnectionError, TimeoutError)
+"""What goes wrong on the way, and may go well the next time. A disk of ours is none of it."""
+
+
+class Way:
+    """ways: what the client knows of ways in. Requests are made while it is open."""
+
+    def __init__(self, ways: Ways, token: Token) -> None:
+        self._ways = ways
         self._token = token
-        self._tls = tls
-        self._good: Point | None = None
+        self._finder = ways.finder("media")
+        self._sessions: dict[Candidate, aiohttp.ClientSession] = {}
+        self._good: Candidate | None = None
+        self._finding = asyncio.Lock()
         self.round_trip = 0.0
-        """Of the race's winner, seconds."""
+        """Of the way that was found, seconds."""
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
         """Connections may be made."""
-        connector = _Connector(self._through, self._tls)
-        timeout = aiohttp.ClientTimeout(total=None)
-        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
-            self._session = session
+        try:
             yield
+        finally:
+            for session in self._sessions.values():
+                await session.close()
+            await self._finder.close()
 
     async def persist(self, what: str, work: Callable[[], Awaitable[Result]], say: Callable[[str], None]) -> Result:
         """Do it, again and again, until it works; `Refused` and other errors of ours end it."""
@@ -112,7 +119,9 @@ class Way:
                 return await work()
             except _BREAKS as error:
                 say(f"{what}: {_reason(error)}")
-                self._good = None
+                if self._good is not None:
+                    self._finder.lost(self._good)
+                    self._good = None
                 backoff.lived(loop.time() - began)
                 await asyncio.sleep(backoff.next(getattr(error, "wait_s", 0.0)))
 
@@ -130,12 +139,12 @@ class Way:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """One request to the point that won. fine: statuses that the caller understands beside 2xx. Raises `Refused`
         for other 4xx, and what `persist` takes for a reason to try again."""
-        origin = await self.origin()
+        session, origin = await self.reach()
         said = {**TUS, **(headers or {})}
         if not anonymous:
             said["Authorization"] = f"Bearer {await fresh(self._token)}"
         timeout = aiohttp.ClientTimeout(total=None, sock_read=read_s)
-        async with self._session.request(
+        async with session.request(
             method, origin + path, headers=said, data=data, timeout=timeout, allow_redirects=False
         ) as response:
             if response.status // 100 == 2 or response.status in fine:
@@ -147,55 +156,39 @@ class Way:
                 raise Unreachable(f"{response.status}: {text}", float(after) if after.isdecimal() else 0.0)
             raise Refused(_CODES.get(response.status, "overloaded" if response.status == 507 else "no_route"), text)
 
-    async def origin(self) -> str:
-        """Of the point that won the race, which is run if nobody has. Raises `Unreachable`."""
-        if self._good is None:
-            self._good = await self._race()
-        return _origin(self._good)
+    async def reach(self) -> tuple[aiohttp.ClientSession, str]:
+        """Where requests go now: the way that is used, or one that is found. Raises `WayError`."""
+        async with self._finding:
+            if self._good is None:
+                self._good = await self._finder.find(self._enter, lambda text: None)
+                await self._finder.entered(self._good)
+            return self._at(self._good)
 
-    async def _race(self) -> Point:
+    def _at(self, candidate: Candidate) -> tuple[aiohttp.ClientSession, str]:
+        session = self._sessions.get(candidate)
+        if session is None:
+            connector = _Connector(candidate, self._ways.through(candidate), self._ways.tls)
+            session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=None))
+            self._sessions[candidate] = session
+        return session, f"{'https' if candidate.point.secure else 'http'}://{candidate.point.authority}"
+
+    async def _enter(self, candidate: Candidate) -> Candidate:
+        """A media service answers there. Raises `WayError`."""
+        session, origin = self._at(candidate)
         loop = asyncio.get_running_loop()
-        waiting = list(self._points)
-        running: dict[asyncio.Task[float], Point] = {}
-        failures: list[str] = []
         try:
-            while waiting or running:
-                if waiting:
-                    point = waiting.pop(0)
-                    running[loop.create_task(self._knock(point), name=f"imcore media {point}")] = point
-                done, _ = await asyncio.wait(
-                    running, timeout=STAGGER_S if waiting else None, return_when=asyncio.FIRST_COMPLETED
-                )
-                for task in done:
-                    point = running.pop(task)
-                    try:
-                        self.round_trip = task.result()
-                    except _BREAKS as error:
-                        failures.append(f"{point}: {_reason(error)}")
-                    else:
-                        return point
-        finally:
-            for task in running:
-                task.cancel()
-            if running:
-                await asyncio.wait(running)
-        raise Unreachable("; ".join(failures))
-
-    async def _knock(self, point: Point) -> float:
-        """How long it takes to answer, on a connection that is open. Raises what says that it is not there."""
-        took = 0.0
-        for _ in range(2):  # the first one pays for the connection
-            began = asyncio.get_running_loop().time()
-            async with asyncio.timeout(ANSWER_S):
-                async with self._session.options(_origin(point) + BASE + "/uploads", allow_redirects=False) as answer:
-                    if answer.status != 204 or "1.0.0" not in answer.headers.get("Tus-Version", ""):
-                        raise Unreachable(f"{answer.status}: no media service answers there")
-            took = asyncio.get_running_loop().time() - began
-        return took
-
-
-def _origin(point: Point) -> str:
-    return f"{'https' if point.secure else 'http'}://{point.authority}"
+            for _ in range(2):  # the first one pays for the connection
+                began = loop.time()
+                async with asyncio.timeout(ANSWER_S):
+                    async with session.options(f"{origin}{BASE}/uploads", allow_redirects=False) as answer:
+                        if answer.status != 204 or "1.0.0" not in answer.headers.get("Tus-Version", ""):
+                            raise met(Outcome.HIJACK, f"{answer.status}: no media service answers there")
+                self.round_trip = loop.time() - began
+        except _NotThere as error:
+            raise met(of_error(error.error), str(error)) from error
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise met(Outcome.CLOSED, _reason(error)) from error
+        return candidate
 
 
 def _reason(error: Exception) -> str:

@@ -209,8 +209,8 @@ class Gateway:
             hello = unpack(body, Hello)
             link.on_hello(hello)
             if hello.role not in self._serves:
-                served = " and ".join(sorted(self._serves))
-                link.farewell("no_route", f"this node takes links with the role {served} only: use another point")
+                served = f"with the role {' and '.join(self._serves)} only" if self._serves else "of no kind"
+                link.farewell("no_route", f"this node takes links {served}: use another point")
                 return
             if (why := self._overloaded()) is not None:
                 link.farewell("overloaded", why, random.randint(1000, COME_BACK_MS))

@@ -97,11 +97,17 @@ class Media:
         self._aside.close()
         self._ledger.close()
 
-    async def serve(self, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None) -> None:
-        """Answer on listening sockets of our own, until the end."""
+    async def serve(
+        self,
+        sockets: Sequence[socket.socket],
+        tls: ssl.SSLContext | None,
+        front: Callable[[web.Application], object] = lambda application: None,
+    ) -> None:
+        """Answer on listening sockets of our own, until the end. front: adds routes beside ours."""
         if self._runner is None:
             application = web.Application()
             self.add_routes(application)
+            front(application)
             self._runner = web.AppRunner(
                 application,
                 handle_signals=False,

@@ -25,6 +25,8 @@ TURN = 4 * 1024 * 1024
 """Bytes of one turn, at most."""
 BUFFER = 1024 * 1024
 """Bytes that a thread reads at once."""
+MANY, PIECE = 32, 128 * 1024
+"""Of more transfers than this, pieces of so many bytes: a thread gives way after each of them."""
 LINGER_MS = 20
 """How long a thread waits for a socket itself, if no other transfer waits for a thread."""
 WORTH = 512 * 1024
@@ -101,7 +103,7 @@ class Movers:
 
         def step(most: int) -> int:
             buffer = self._buffer()
-            size = sock.recv_into(buffer, min(most, BUFFER))
+            size = sock.recv_into(buffer, most)
             if not size:
                 raise ConnectionResetError("the other side went away")
             sink.take(buffer[:size])
@@ -158,7 +160,7 @@ class Movers:
         poll = None
         while moved < most:
             try:
-                moved += step(most - moved)
+                moved += step(min(most - moved, PIECE if self._moves > MANY else BUFFER))
                 _give_way()  # who has waited meanwhile need not wait for the end of our slice
             except BlockingIOError:
                 if self._moves > self._threads:

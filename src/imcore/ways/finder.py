@@ -19,7 +19,7 @@ from ..access_list import Direction, Measured, PublicKeys, Report, public_keys
 from ..errors import WayError
 from ..points import Point, parse_points
 from .candidate import Candidate, Listed
-from .dial import Connect, Stream, straight
+from .dial import Connect, straight
 from .fetch import Progress
 from .memory import Memory
 from .network import Network, current
@@ -343,10 +343,6 @@ class Ways(NamedTuple):
             look_up,
             lambda: current(network()),
         )
-
-    async def connect(self, point: Point) -> Stream:
-        """To a point that is no candidate (`dial.Connect`)."""
-        return await self.through(Candidate(point))(point)
 
     @property
     def tunnels(self) -> bool:
