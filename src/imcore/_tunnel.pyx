@@ -329,6 +329,11 @@ cdef class Reader:
         return tunnel_taken(&self.reader)
 
     @property
+    def body(self) -> int:
+        """Bytes of the last message's body that were handed out."""
+        return self.reader.body
+
+    @property
     def buffered(self) -> int:
         """Bytes held or borrowed that no event was made of yet."""
         return self.reader.held_len + self.left

@@ -42,6 +42,15 @@ def test_lines_come_as_they_were(place: Place) -> None:
     assert hear(place, 5) == text + b"\n"
 
 
+def test_and_through_the_tunnel(place: Place) -> None:
+    point = f"http://{place.env['IMCORE_POINT']}"
+    sent = send(place, b"one\ntwo\n", "--point", point)
+    assert b"2 of 2 lines are durable" in sent.stderr
+    assert hear(place, 2, "--point", point) == b"one\ntwo\n"
+    send(place, b"three\n")
+    assert hear(place, 1) == b"three\n"  # the place in the inbox is the device's, whatever it came by
+
+
 def test_nothing_in_nothing_out(place: Place) -> None:
     sent = send(place, b"")
     assert sent.returncode == 0

@@ -13,9 +13,10 @@ import pytest
 from imcore._codec import ACK, GOAWAY, HELLO, JOIN, MSG, PING, PONG, WELCOME
 from imcore.cli.relay import Relay
 from imcore.client import Client, State, heartbeat
-from imcore.errors import ConfigError
+from imcore.errors import ConfigError, Unknown
 from imcore.gateway.limits import Limits
 from imcore.messages import GoAway, Hello, Welcome, pack, unpack
+from tests.client import http_relays
 from tests.client.peer import Conversation, first, peer, pong, run, until
 from tests.gateway.running import run as run_gateway
 from tests.gateway.running import running
@@ -182,6 +183,40 @@ def test_an_answer_to_what_went_up_shows_that_the_link_down_is_dead(monkeypatch:
     run(work())
 
 
+@pytest.mark.parametrize("receive", [True, False])
+@pytest.mark.parametrize("http", [True, False], ids=["the tunnel", "two links"])
+def test_what_finds_nobody_at_first_goes_up_when_somebody_is_there(receive: bool, http: bool, tmp_path: Path) -> None:
+    async def work() -> None:
+        async with asyncio.timeout(20), running(tmp_path) as there, Relay() as network:
+            network.target = there.address
+            point = f"http://{network.point}" if http else network.point
+            async with Client([point], "alice", "phone", receive=receive, channels="split") as im:
+                await im.send("note", b"1")
+                network.target = None
+                network.cut()
+                sending = asyncio.create_task(im.send("note", b"2"))
+                await until(lambda: im.up_state is State.WAITING)
+                network.target = there.address
+                await sending
+            assert [uplink.body for uplink in there.seen] == [b"1", b"2"]
+
+    run_gateway(work())
+
+
+def test_who_waits_in_vain_is_told_what_is_wrong_with_the_way_up() -> None:
+    async def up(link: Conversation, hello: Hello) -> None:
+        link.error("overloaded", "not now", 60_000)
+
+    async def work() -> None:
+        async with asyncio.timeout(10), peer(Roles(up, quiet)) as address, split(address) as im:
+            with pytest.raises(Unknown, match="overloaded: not now"):
+                await im.send("r", b"x", timeout=0.5)
+            assert im.state is State.OPEN
+            assert im.up_state is State.WAITING
+
+    run(work())
+
+
 def test_rooms_are_joined_where_messages_come_down_and_published_to_where_they_go_up() -> None:
     said: list[tuple[str, int, bytes]] = []
 
@@ -268,6 +303,44 @@ def test_order_numbers_and_the_place_in_the_inbox_go_on_when_the_way_changes(
                 assert all(message.gap is None for message in messages)
             assert ids == sorted(set(ids))
             assert [uplink.body for uplink in there.seen] == [b"%d" % number for number in range(15)]
+
+    run_gateway(work())
+
+
+def test_an_answer_that_comes_when_one_link_does_both_by_now_changes_nothing(tmp_path: Path) -> None:
+    moved, released = asyncio.Event(), asyncio.Event()
+
+    async def slow_up(proxy: http_relays.Relay, asked: http_relays.Asked, writer: asyncio.StreamWriter) -> bool:
+        if b"role\xa2up" not in asked.body:
+            return not moved.is_set() and await http_relays.streams(proxy, asked, writer)
+        await moved.wait()  # it may come to the gateway behind the other link, and take over from it
+        head, body = await http_relays.whole(proxy, asked)
+        await released.wait()
+        writer.write(http_relays.response(head, body))
+        return True
+
+    async def work() -> None:
+        async with (
+            asyncio.timeout(20),
+            running(tmp_path) as there,
+            Relay() as raw,
+            http_relays.relay(there.address, slow_up) as (point, proxy),
+            Client([raw.point, point], "alice", "phone") as im,
+        ):
+            await until(lambda: im.state is State.OPEN)
+            first_one = asyncio.create_task(im.send("note", b"1"))
+            await until(lambda: any(b"role\xa2up" in asked.body for asked in proxy.asked))
+            raw.target = there.address
+            moved.set()
+            down = im._connection.down
+            assert down is not None
+            down.abort()  # the next one is raw
+            await first_one
+            released.set()
+            await asyncio.sleep(0.1)
+            for number in (b"2", b"3"):
+                await im.send("note", number, timeout=3)
+            assert [uplink.body for uplink in there.seen] == [b"1", b"2", b"3"]
 
     run_gateway(work())
 

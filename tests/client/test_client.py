@@ -227,7 +227,7 @@ class TestStayingConnected:
         order = [State.CONNECTING, State.WAITING, State.CONNECTING, State.OPEN, State.CLOSED]
         assert [state for state, _ in states] == order
         assert "trying again in 0.0 s" in states[1][1]
-        assert "the other side closed the connection" in states[1][1]
+        assert "CLOSED: the connection was closed before an answer came" in states[1][1]
 
     def test_silence_after_hello_is_given_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(opening, "DIAL_S", 0.3)

@@ -143,9 +143,12 @@ class Crashes(RuleBasedStateMachine):
             assert (self.told[name] is None) == (refusal is None), "told otherwise before"
         self.told[name] = refusal
 
-    @rule()
-    def new_link(self) -> None:
-        self.outbox.end()
+    @rule(early=st.booleans(), broken=st.booleans())
+    def new_link(self, early: bool = False, broken: bool = True) -> None:
+        """early: messages may follow HELLO at once. broken: the one before did not end as foreseen."""
+        self.outbox.end(broken=broken)
+        if early:
+            self.outbox.open()
         self.links.append(["HELLO"])
         self.answers: list[tuple[int, Any]] = []
 

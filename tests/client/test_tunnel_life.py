@@ -73,6 +73,24 @@ def test_what_is_published_goes_up_beside_messages_and_is_answered(tmp_path: Pat
     run(work())
 
 
+def test_what_is_published_waits_quietly_for_the_room_to_be_heard_again(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with known(tmp_path, "stream") as there, there.client() as im:
+            await im.join("lobby")
+            for number in range(200):  # the stream ends at the window, and nothing is asked before it is taken
+                await there.push(number)
+            await until(lambda: im._connection.down is None)
+            before = len(there.proxy.asked)
+            publishing = asyncio.create_task(im.publish("lobby", b"hello", confirm=True))
+            await asyncio.sleep(0.5)
+            assert len(there.proxy.asked) - before <= 1
+            messages = await first(im, 201)
+            await publishing
+            assert messages[-1].body == b"hello"
+
+    run(work())
+
+
 def test_who_leaves_has_acknowledged_what_it_took(tmp_path: Path) -> None:
     async def work() -> None:
         async with trial(tmp_path, http_relays.streams) as there:
@@ -100,6 +118,19 @@ def test_an_application_that_takes_its_time_is_not_asked_for_more(mode: Mode, tm
                 await asyncio.sleep(0.7)
                 assert len(there.proxy.asked) - before <= 1
                 assert [message.body for message in await first(im, 300)] == [b"%d" % number for number in range(300)]
+
+    run(work())
+
+
+def test_a_client_that_holds_enough_reads_no_more_until_some_is_taken(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with known(tmp_path, "stream") as there:
+            for number in range(120):
+                await there.gateway.service.push("alice", "news", b"%03d" % number * 20_000, key=str(number))
+            async with there.client() as im:
+                await until(lambda: (link := im._connection.down) is not None and link.paused)
+                messages = await first(im, 120)
+            assert [message.body[:3] for message in messages] == [b"%03d" % number for number in range(120)]
 
     run(work())
 

@@ -213,9 +213,11 @@ class OutboxWalk(RuleBasedStateMachine):
         assert refusal is not UNSURE, "nobody else used the numbers"
         self.outcomes[entry.waiter] = refusal
 
-    @rule()
-    def new_link(self) -> None:
-        self.outbox.end()
+    @rule(early=st.booleans(), broken=st.booleans())
+    def new_link(self, early: bool = False, broken: bool = True) -> None:
+        self.outbox.end(broken=broken)
+        if early:
+            self.outbox.open()
         self.links.append(["HELLO"])
         self.answers = []
 

@@ -53,7 +53,8 @@ class State(Enum):
 
 class Channel:
     """finder: of ways in. open_one: a link by one of them. needed: waits until a link is wanted. renews: the token is
-    asked for anew each time. keeps: the link is kept when nothing moves. say: told each new state."""
+    asked for anew each time. keeps: the link is kept when nothing moves. echoes: whether what this device said may come
+    late or twice, and take over from what it says now. say: told each new state."""
 
     def __init__(
         self,
@@ -62,6 +63,7 @@ class Channel:
         needed: Callable[[], Awaitable[None]],
         renews: bool,
         keeps: bool,
+        echoes: Callable[[], bool],
         say: Callable[[State, str], None],
     ) -> None:
         self.link: ClientLink | None = None
@@ -75,6 +77,7 @@ class Channel:
         self._needed = needed
         self._renews = renews
         self._keeps = keeps
+        self._echoes = echoes
         self._say_to = say
         self._settled = False  # the last link ended as foreseen: the next one goes the same way, without a search
         self._failures: list[LinkClosed] = []  # of this search
@@ -126,6 +129,8 @@ class Channel:
                     continue
                 self._opened.clear()
                 brief = brief + 1 if now() - began < LIVED_S else 0
+                if not brief:
+                    self._superseded = 0
                 if self.good is not None and (brief > 1 or failure.code == "timeout"):
                     self._finder.lost(self.good)  # it froze, or breaks again and again: others first
                 again += 1
@@ -278,7 +283,7 @@ class Channel:
         """There is no use in coming back as we are."""
         if reason.retry_ms is not None or reason.code not in ADVICE:
             return False
-        if reason.code == "superseded" and self._trying is not None and self._trying.point.tunnels:
+        if reason.code == "superseded" and self._echoes():
             self._superseded += 1
             return self._superseded > SUPERSEDED_MOST
         if reason.code in ("unauthorized", "expired") and self._renews:

@@ -119,8 +119,8 @@ class Client(Transfers):
         self._state_path = state
         self._state_file: StateFile | None = None
         self._on_state = on_state
-        need = self._connection.need
-        self._sending = Sending(outbox, device, outbox_count, outbox_size, lambda: self.state_text, need, on_settled)
+        need, where = self._connection.need, self._connection.where_up
+        self._sending = Sending(outbox, device, outbox_count, outbox_size, where, need, on_settled)
         self._downlink = Downlink()
         self._receive = receive
         self._rooms = Rooms(self._sending.number, self._connection.anew, need, on_left)
@@ -286,6 +286,9 @@ class Client(Transfers):
             self._rooms.begin(link)
 
     def welcomed(self, link: ClientLink, welcome: Welcome) -> None:
+        if link.role == "up" and self._receive and not self._connection.split:
+            link.die("internal", "one link does both by now")
+            return
         try:
             if self._state_file is not None:
                 self._state_file.claim(welcome.user)
@@ -361,7 +364,7 @@ class Client(Transfers):
         if link is self._sending.link:
             self._sending.end(broken=not link.served)
             self._sending.pump()
-            if self._rooms.unsaid:
+            if self._rooms.wants:
                 self._connection.need()
 
     async def _run(self) -> None:

@@ -50,10 +50,11 @@ class Connection:
         self.split = channels == "split" or ways.tunnels
         """Up and down are apart, now."""
         renews = not isinstance(token, str)
+        echoes = self._opening.echoes
         long = ways.finder("down" if receive else "up")
         short = ways.finder("up", self._is_apart)
-        self.long = Channel(long, self._open_long, self._wanted, renews, receive, say)
-        self.short = Channel(short, self._open_short, self._sent_for, renews, False, lambda state, text: None)
+        self.long = Channel(long, self._open_long, self._wanted, renews, receive, echoes, say)
+        self.short = Channel(short, self._open_short, self._sent_for, renews, False, echoes, lambda state, text: None)
         self._need = asyncio.Event()
         self._ready = asyncio.Event()
         self._ready.set()
@@ -80,6 +81,10 @@ class Connection:
         if channel.link is None and channel.state is State.OPEN:
             return State.IDLE
         return channel.state
+
+    def where_up(self) -> str:
+        """The same in one sentence: about what is wrong, if something is."""
+        return (self.short.text if self.split and self._receive else "") or self.long.text
 
     async def run(self, hub: Hub) -> None:
         """Stay connected. Raises `LinkClosed`, with advice, when there is no use in coming back."""
@@ -123,7 +128,9 @@ class Connection:
 
     def opening(self, link: ClientLink) -> None:
         """A new link has said HELLO."""
-        if link.role != "up":
+        if link.role == "up":
+            self._need.clear()  # not before: as long as there is no link, it is needed
+        else:
             self._asked = link
 
     def welcomed(self, link: ClientLink) -> None:
@@ -191,13 +198,12 @@ class Connection:
             return
         if not self._receive:
             await self._need.wait()
-            self._need.clear()
         elif self.long.good is not None and self.long.good.point.tunnels:
             await self._ready.wait()
 
     async def _sent_for(self) -> None:
         while True:
             await self._need.wait()
-            self._need.clear()
             if self.split:
                 return
+            self._need.clear()  # one link does both: that carries it

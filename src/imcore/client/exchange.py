@@ -10,12 +10,12 @@ import msgspec
 
 from .._codec import MSG, PING
 from .._hub import Hub
-from ..errors import RemoteError, WayError
+from ..errors import BadFrame, RemoteError, WayError
 from ..messages import Hello, Welcome
 from ..session import Phase, moves
 from ..ways.outcomes import Outcome, met
 from ..ways.tunnel import Path, Post, Tunnel
-from .heartbeat import Heartbeat, unsent
+from .heartbeat import Heartbeat, acknowledged
 from .link import ClientLink, Owner
 
 __all__ = ["ExchangeLink"]
@@ -27,6 +27,8 @@ FIRST_S = 1.0
 """How long the WELCOME of a stream may take on a way that was not seen to stream, seconds, beside the round trip."""
 SECOND_S = 1.0
 """And the second ping behind it, which the gateway sends after 0.3 s."""
+SURE_S = 3.0
+"""Both where the way was seen to stream, so that a busy gateway is not taken for it."""
 ANSWER_S = 10.0
 """How long a gateway may take to answer, where nothing has to be held back, seconds."""
 STALE_IDLE_S = 1.0
@@ -86,6 +88,8 @@ class ExchangeLink(ClientLink):
         self._began = self._heard_at = self.said = self.loop.time()
         self._idle_s = self.tunnel.idle_s(self.path)
         self.post = self.tunnel.post(self.path, self)
+        self.wire = self.post.wire
+        self.acknowledged = acknowledged(self.wire, idle=True)
         self.expect(self._patience(), renew=self.path == "up")
 
     @property
@@ -103,7 +107,7 @@ class ExchangeLink(ClientLink):
             return STALE_S + around
         if self.path == "up":
             return ANSWER_S + around
-        return (ANSWER_S if self.tunnel.manner.sure else FIRST_S) + around
+        return (SURE_S if self.tunnel.manner.sure else FIRST_S) + around
 
     def due(self) -> None:
         """The response is waited for anyway."""
@@ -137,7 +141,7 @@ class ExchangeLink(ClientLink):
 
     def on_foreign(self, first: bytes) -> bool:
         page = first.lstrip().startswith(b"<")
-        self._impostor(met(Outcome.PORTAL if page else Outcome.REWRITTEN, f"it begins with {first[:16]!r}"))
+        self.meet(met(Outcome.PORTAL if page else Outcome.REWRITTEN, f"it begins with {first[:16]!r}"))
         return True
 
     def on_deadline(self) -> None:
@@ -146,9 +150,10 @@ class ExchangeLink(ClientLink):
         if post is None:
             self.die("timeout", "it was not sent")
             return
-        unread = post.unsent + unsent(post.wire)
-        if 0 < unread != self.unread:  # still on its way through a narrow network: that is slow, not dead
-            self.unread = unread
+        if self.paused:  # what would have come is not read
+            self.expect(self._patience(), renew=True)
+            return
+        if self._moves():
             self.expect(self._patience(), renew=self.path == "up")
             return
         self.again = True
@@ -167,7 +172,7 @@ class ExchangeLink(ClientLink):
         else:
             manner.holds_back()
             why = met(Outcome.FROZEN, "what was streamed is held back", post.heard)
-        self._impostor(why)
+        self.meet(why)
 
     # What it means.
 
@@ -180,7 +185,9 @@ class ExchangeLink(ClientLink):
     def _judge(self, error: Exception | None) -> None:
         post = self.post
         if post is not None and post.answered and self.beat is not None and self.reason.retry_ms == 0:
-            self.served = True
+            self.served = self.offset == post.body or self.paused  # else the last frame is not whole
+            if not self.served:
+                self._named(met(Outcome.TRUNCATED, f"{post.body - self.offset} bytes of a frame"))
         elif isinstance(error, WayError) and post is not None:
             self._failed(error.outcome, post)
 
@@ -205,7 +212,9 @@ class ExchangeLink(ClientLink):
             self.again = True
 
     def _pinged(self, id: int, body: bytes) -> None:
-        if self._streaming or id > 1:
+        if len(body) not in (0, 2):
+            self._blame(BadFrame(f"PING: expected a body of 0 or 2 bytes, got {len(body)}", self.offset))
+        elif self._streaming or id > 1:
             if not self._streaming:
                 self._streaming = True
                 self.tunnel.manner.streams()
@@ -213,7 +222,7 @@ class ExchangeLink(ClientLink):
 
     def _welcomed(self, welcome: Welcome) -> None:
         if self.tunnel.seen(welcome.session):
-            self._impostor(met(Outcome.CACHED, f"session {welcome.session!r} was seen before"))
+            self.meet(met(Outcome.CACHED, f"session {welcome.session!r} was seen before"))
             return
         self.expect_moves(_OPEN, welcome.max_frame)
         self.owner.welcomed(self, welcome)
@@ -221,12 +230,8 @@ class ExchangeLink(ClientLink):
         if not self.opened.done():
             self.opened.set_result(welcome)
         if not self.polls and self.path == "down":
-            self.expect((ANSWER_S if self.tunnel.manner.sure else SECOND_S) + PATIENCE_RTT * self.tunnel.rtt)
-
-    def _impostor(self, why: WayError) -> None:
-        """Leave it, and the connection."""
-        self.die(why.code, str(why))
+            self.expect((SURE_S if self.tunnel.manner.sure else SECOND_S) + PATIENCE_RTT * self.tunnel.rtt)
 
     def _blame(self, error: RemoteError) -> None:
         """What came is not what a gateway says: nobody is there to be told."""
-        self._impostor(met(Outcome.REWRITTEN, str(error)))
+        self.meet(met(Outcome.REWRITTEN, str(error)))

@@ -15,6 +15,7 @@ from .._link import Link
 from ..errors import FrameError, LinkClosed, RemoteError, WayError
 from ..messages import Error, GoAway, Hello, Refusal, Resume, Role, Welcome, pack, unpack
 from ..session import HELLO_LIMIT, Phase, moves
+from ..ways.outcomes import Outcome, met, of_error
 from .heartbeat import Heartbeat, acknowledged
 
 __all__ = ["ClientLink", "Owner"]
@@ -66,6 +67,7 @@ class ClientLink(Link):
     """One connection to a gateway, for one HELLO."""
 
     __slots__ = (
+        "_closed",
         "acknowledged",
         "again",
         "asked",
@@ -85,7 +87,6 @@ class ClientLink(Link):
         "sealed",
         "served",
         "sounded",
-        "unread",
         "wire",
     )
 
@@ -112,8 +113,8 @@ class ClientLink(Link):
         """Ends with WELCOME, or in `LinkClosed`."""
         self.over: asyncio.Future[None] = self.loop.create_future()
         """Ends with the link, or before, when it is time to open another one."""
-        self.reason = LinkClosed("internal", "the other side closed the connection")
-        """Why it ended."""
+        self._closed = self.reason = LinkClosed("internal", "the other side closed the connection")
+        """Why it ended; `__cause__` names what stands in the way, where that is known."""
         self.asked: Resume | None = None
         self.beat: Heartbeat | None = None
         self.said = 0.0
@@ -121,7 +122,6 @@ class ClientLink(Link):
         self.acknowledged = 0
         self.awaiting = False
         """An answer is due, and its time runs."""
-        self.unread = 0
         self.wire = -1
         """The descriptor beneath, whatever carries the frames; -1 = not known."""
         self.paused = False
@@ -153,6 +153,11 @@ class ClientLink(Link):
     def die(self, code: str, text: str, retry_ms: int | None = 0) -> None:
         """Leave it without a word: it can't be trusted, or brings nothing any more."""
         self.reason = LinkClosed(code, text, retry_ms)
+        self.abort()
+
+    def meet(self, met: WayError) -> None:
+        """Leave it: this stands in the way."""
+        self._named(met)
         self.abort()
 
     def pause(self) -> None:
@@ -207,7 +212,7 @@ class ClientLink(Link):
         beat = self.beat
         self.awaiting = False
         if beat is None:
-            self.die("timeout", "no WELCOME came in time: no gateway, or something on the way holds it back")
+            self.meet(met(Outcome.SILENT, "no WELCOME came in time"))
         elif not self.beats and not self.owner.waits(self):
             pass  # it may be silent as long as it likes
         elif not beat.waiting:
@@ -223,13 +228,17 @@ class ClientLink(Link):
             self.leave()  # another one is opened beside it: whichever answers first is the one
             self.expect(beat.patience, renew=True)
         else:
-            self.die("timeout", f"no answer to a ping within {beat.patience:.1f} s")
+            self.meet(met(Outcome.FROZEN, f"no answer to a ping within {beat.patience:.1f} s", self.offset))
 
     def on_end(self, error: Exception | None) -> None:
         if isinstance(error, WayError):
-            self.reason = LinkClosed(error.code, str(error), 0)
+            self._named(error)
         elif error is not None:
             self.reason = LinkClosed("internal", f"the connection broke: {error}", 0)
+            if isinstance(error, OSError):
+                self.reason.__cause__ = met(of_error(error), str(error))
+        elif self.beat is None and self.reason is self._closed:
+            self._named(met(Outcome.CLOSED))
         self._judge(error)
         self.leave()
         self._sound(False)
@@ -297,6 +306,11 @@ class ClientLink(Link):
             if not each.done():
                 each.set_result(answered)
 
+    def _named(self, why: WayError) -> None:
+        """What ended it has a name: the cause of the reason."""
+        self.reason = LinkClosed(why.code, str(why), 0)
+        self.reason.__cause__ = why
+
     def _ping(self, beat: Heartbeat) -> None:
         token, body = beat.ping(self.loop.time())
         self.send(PING, token, body=body)
@@ -307,5 +321,7 @@ class ClientLink(Link):
     def _blame(self, error: RemoteError) -> None:
         """The other side broke the contract: say so, and close."""
         self.reason = LinkClosed(error.code, f"the gateway broke the contract: {error}", 0)
+        if self.beat is None:
+            self.reason.__cause__ = met(Outcome.HIJACK, str(error))
         self.send(ERROR, body=pack(Error(error.code, str(error), 0)))
         self.close()

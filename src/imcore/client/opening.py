@@ -25,6 +25,8 @@ Token = str | Callable[[], str | Awaitable[str]]
 
 DIAL_S = 10.0
 """How long a connection may take, and then WELCOME, seconds."""
+ECHO_S = 60.0
+"""How long a request may be on its way at the most, seconds."""
 TRIES = 6
 """Exchanges that may fail one after another in a way that says nothing about the next one."""
 
@@ -73,11 +75,13 @@ class Opening:
         self._hello = hello
         self._through = through
         self._memory = memory
+        self._echoes_until = 0.0
         self._tunnels: dict[Candidate, Tunnel] = {}
 
     async def open(self, hub: Hub, candidate: Candidate, want: Callable[[], Want]) -> ClientLink:
         """The link, welcomed; of an exchange it may be all over by then. want: asked before each try. Raises
-        `LinkClosed` that says what was met, with the gateway's code if it was a gateway."""
+        `LinkClosed` with the gateway's code if it was a gateway; else its cause is the `WayError` that names what was
+        met."""
         tries = 0
         try:
             while True:
@@ -100,6 +104,10 @@ class Opening:
         except OSError as error:
             why = met(of_error(error), reason(error))
             raise LinkClosed(why.code, str(why), 0) from why
+
+    def echoes(self) -> bool:
+        """A request of the tunnel may still come to a gateway, late or once more."""
+        return asyncio.get_running_loop().time() < self._echoes_until
 
     def close(self) -> None:
         """Close what is kept."""
@@ -134,4 +142,5 @@ class Opening:
         link.hello(hello, DIAL_S)
         self._owner.opening(link)
         link.ask()
+        self._echoes_until = asyncio.get_running_loop().time() + ECHO_S
         return link

@@ -83,10 +83,10 @@ class Rooms:
         said = asyncio.get_running_loop().create_future()
         self._unsaid.append((room, body, confirm, said))
         self.waiting += len(body)
-        if link is None:
-            self._need()
-        else:
+        if link is not None:
             self.carry(link)
+        elif self.wants:
+            self._need()
         await said
 
     def carry(self, link: ClientLink) -> None:
@@ -94,7 +94,7 @@ class Rooms:
         alone = True  # of what would be alone on it nobody asks whether it fits
         while self._unsaid and not link.sealed:
             room, body, confirm, said = self._unsaid[0]
-            if link.role == "up" and room in self._wanted and not self._hears(room):
+            if link.role == "up" and not self._hears(room):
                 break
             number = self._number() if confirm else 0
             if number is None or (len(body) > link.room and not alone):
@@ -118,6 +118,8 @@ class Rooms:
         self._link = link
         for room in self._wanted:
             self._ask_join(room)
+        if self.wants:
+            self._need()
 
     @property
     def joining(self) -> bool:
@@ -125,9 +127,9 @@ class Rooms:
         return any(not joined.done() for joined in self._wanted.values())
 
     @property
-    def unsaid(self) -> bool:
-        """Something waits for a link to be published on."""
-        return bool(self._unsaid)
+    def wants(self) -> bool:
+        """A link up that begins now would publish something."""
+        return bool(self._unsaid) and self._hears(self._unsaid[0][0])
 
     def waits(self, link: ClientLink) -> bool:
         """An answer of this link is due."""
@@ -175,7 +177,7 @@ class Rooms:
                 answered.set_result(None)
             if type == JOIN:
                 self._here.add(room)
-                if self._unsaid:
+                if self.wants:
                     self._need()
         elif type == JOIN and refusal.retry_ms is not None:
             wait = min(max(refusal.retry_ms / 1000, 0.1), WAIT_MOST)
@@ -186,13 +188,18 @@ class Rooms:
                 del self._wanted[room]
                 if answered is not None and answered.done():
                     self._tell_left(room, error)
+                if self.wants:
+                    self._need()
             if answered is not None and not answered.done():
                 answered.set_exception(error)
                 answered.exception()
         return True
 
     def _hears(self, room: str) -> bool:
-        """The gateway knows now that this device is in: else it lets nothing through that goes up beside."""
+        """False as long as we want to be in a room, and the gateway does not know it on the link of now: what goes up
+        beside would reach nobody."""
+        if room not in self._wanted:
+            return True
         return self._link is not None and (room in self._here or self._link.polls)
 
     def _tell_left(self, room: str, error: Refused) -> None:

@@ -114,6 +114,8 @@ class Sending:
 
     def begin(self, link: ClientLink, welcome: Welcome) -> None:
         """A link was welcomed: from `pump` on it carries what waits. May raise `BadHello`."""
+        if link is not self.link:
+            self._outbox.end()  # what another link carries, this one has to carry too
         self._outbox.begin(welcome.accepted, welcome.max_frame)
         self.link = link
 
@@ -140,7 +142,7 @@ class Sending:
         """Put on the link what may go now."""
         link, outbox, now = self.link, self._outbox, self._loop.time()
         if link is None:
-            if len(outbox) and outbox.not_before <= now:
+            if outbox.wants and outbox.not_before <= now:
                 self._need()
         elif not link.sealed:
             while (entry := outbox.next(now, link.room - HEADER_SIZE)) is not None:

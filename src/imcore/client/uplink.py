@@ -134,6 +134,12 @@ class Outbox:
         return self._known
 
     @property
+    def wants(self) -> bool:
+        """A link that begins now would carry something, or tell our count."""
+        entry = next(iter(self._numbered.values()), None) or next(iter(self._waiting), None)
+        return entry is not None and (not self._known or (self._based and not entry.unwritten))
+
+    @property
     def flying(self) -> int:
         """Messages that the link carries and that are not answered."""
         return len(self._flying)

@@ -31,7 +31,7 @@ ANY_BODY = 1 << 48  # a stream has no size; each frame in it has its limit
 class Post:
     """One exchange: a link's carrier from its request to the end of the response."""
 
-    __slots__ = ("_connection", "answered", "elsewhere", "failure", "heard", "link", "reused", "sent")
+    __slots__ = ("_connection", "answered", "body", "elsewhere", "failure", "heard", "link", "reused", "sent")
 
     def __init__(self, connection: _Connection, link: Link, reused: bool) -> None:
         self._connection = connection
@@ -42,6 +42,8 @@ class Post:
         """Bytes of the request's body; 0 = it has not gone."""
         self.heard = 0
         """Bytes of the response."""
+        self.body = 0
+        """Bytes of its body, when it has come to its end."""
         self.answered = False
         """The response was a gateway's, and came to its end."""
         self.failure: WayError | None = None
@@ -52,12 +54,7 @@ class Post:
     @property
     def wire(self) -> int:
         """The descriptor beneath, -1 = not known."""
-        return self._connection.wire
-
-    @property
-    def unsent(self) -> int:
-        """Bytes that wait here."""
-        return self._connection.unsent
+        return -1 if self._connection.over else self._connection.wire
 
     # What the link calls.
 
@@ -92,11 +89,6 @@ class _Connection(asyncio.BufferedProtocol):
         self.used = False
         self.wire = stream.sock.fileno()
         self.over = False
-
-    @property
-    def unsent(self) -> int:
-        """Bytes that the kernel has not taken."""
-        return self._transport.get_write_buffer_size() if self._transport is not None and not self.over else 0
 
     @property
     def free(self) -> bool:
@@ -157,7 +149,7 @@ class _Connection(asyncio.BufferedProtocol):
                 self._read(self._reader.end())
             except TunnelError as error:
                 if post.heard:
-                    self._garbled(error)
+                    self._fail(met(Outcome.TRUNCATED, str(error)))
         if self.post is not None:
             detail = f"the connection broke: {exc}" if exc is not None else ""
             self._fail(met(Outcome.CLOSED, detail))
@@ -185,6 +177,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._reader.link = None
         self.since = asyncio.get_running_loop().time()
         post.answered = True
+        post.body = self._reader.body
         self.pause(False)
         if not keeps:
             self.abort()
