@@ -115,6 +115,18 @@ def test_back_off_is_jittered_from_the_first_retry_doubles_and_ends_at_its_most(
     assert max(backoff.next() for _ in range(100)) > MOST_S / 2
 
 
+def test_back_off_follows_advice() -> None:
+    backoff = Backoff()
+    for _ in range(12):
+        backoff.next()
+    backoff.follow(0.1, 2.0)
+    assert max(backoff.next() for _ in range(100)) <= 2.0
+    backoff.lived(LIVED_S)
+    assert backoff.next() <= 0.1
+    backoff.follow(5.0, 60.0)
+    assert max(backoff.next() for _ in range(100)) > 5.0
+
+
 def test_a_link_that_lived_begins_the_back_off_anew_and_one_that_did_not_does_not() -> None:
     backoff = Backoff()
     for _ in range(10):

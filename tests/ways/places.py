@@ -18,7 +18,7 @@ import dns.rdatatype
 import dns.rrset
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from imcore.access_list import AccessList, AccessPoint, Direction, Port, sign_list
+from imcore.access_list import AccessList, AccessPoint, BackOff, Direction, Port, sign_list
 from imcore.points import Point
 from imcore.proof import fill_page, probe_page
 from imcore.ways.resolve import Resolve
@@ -96,7 +96,8 @@ def listing(
         for number, point in enumerate(points)
     ]
     now = int(time.time())
-    return sign_list(AccessList(role, now - 10, now + life_s, 30, listed), key)
+    made = AccessList(role, now - 10, now + life_s, 30, listed, back_off=BackOff(first_ms=250, most_ms=4000))
+    return sign_list(made, key)
 
 
 def access(document: bytes, reports: list[bytes] | None = None) -> Place:

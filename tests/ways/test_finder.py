@@ -282,6 +282,7 @@ class TestSources:
                 for _ in range(3):
                     assert (await one.find(enter, lambda text: None)).point == points[0]
                 await one.close()
+                assert (one.back_off.first_ms, one.back_off.most_ms) == (250, 4000)  # what the list advises
             assert len([target for target in asked if target.startswith("/v1/access")]) == 1
 
         asyncio.run(work())

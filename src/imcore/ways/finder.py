@@ -15,7 +15,7 @@ from typing import NamedTuple, Self, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from ..access_list import Direction, Measured, PublicKeys, Report, public_keys
+from ..access_list import BackOff, Direction, Measured, PublicKeys, Report, public_keys
 from ..errors import WayError
 from ..points import Point, parse_points
 from .candidate import Candidate, Listed
@@ -204,6 +204,11 @@ class Finder:
         self._learn(attempt)
         self._send_report([attempt])
         return False
+
+    @property
+    def back_off(self) -> BackOff:
+        """How to come back after a failure, as the access service advises."""
+        return self._sources.back_off
 
     async def close(self) -> None:
         """End what runs in the background."""

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import msgspec
 
-from ..access_list import AccessList, Direction, PublicKeys, Report, open_list
+from ..access_list import AccessList, BackOff, Direction, PublicKeys, Report, open_list
 from ..errors import BadList, WayError
 from ..points import Point, Scheme
 from .candidate import Candidate, Listed
@@ -84,6 +84,8 @@ class Sources:
         self._tls = tls
         self._clock = clock
         self._again_at = 0.0
+        self.back_off = BackOff()
+        """How to come back after a failure: what the last list says."""
         self._level = BUILT_IN_LEVEL if access else 0
         self._lookups: dict[str, asyncio.Task[list[str]]] = {}
 
@@ -173,6 +175,7 @@ class Sources:
         answer = await self._fetch(service, Request(f"{LIST_PATH}?role={role}{known}"))
         made = open_list(answer.body, self._keys, role, self._clock())
         self._again_at = self._clock() + made.refresh_s
+        self.back_off = made.back_off
         listed = points_of(made)
         self._memory.listed(role, listed)
         return listed
