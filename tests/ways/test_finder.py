@@ -230,15 +230,18 @@ class TestSources:
     @pytest.mark.parametrize(
         ("document", "outcome"),
         [
-            (listing([], key=Ed25519PrivateKey.generate()), "SIGNATURE"),
-            (listing([], life_s=-1), "EXPIRED"),
-            (listing([], "up"), "ROLE"),
-            (b"<html>Welcome to our hotel", "STRANGER"),
+            (lambda: listing([], key=Ed25519PrivateKey.generate()), "SIGNATURE"),
+            (lambda: listing([], life_s=-1), "EXPIRED"),
+            (lambda: listing([], "up"), "ROLE"),
+            (lambda: b"<html>Welcome to our hotel", "STRANGER"),
         ],
+        ids=["signature", "expired", "role", "stranger"],
     )
-    def test_a_list_that_is_not_to_be_trusted_is_named_and_dropped(self, document: bytes, outcome: str) -> None:
+    def test_a_list_that_is_not_to_be_trusted_is_named_and_dropped(
+        self, document: Callable[[], bytes], outcome: str
+    ) -> None:
         async def work() -> None:
-            async with asyncio.timeout(20), gateways(0.3) as points, place(access(document)) as service:
+            async with asyncio.timeout(20), gateways(0.3) as points, place(access(document())) as service:
                 one = finder(points, [service])
                 await found(one)
                 assert {heard.source: heard.outcome for heard in one.heard} == {
