@@ -16,7 +16,7 @@ CORE := pyproject.toml setup.py $(wildcard src/imcore/_*.pyx src/imcore/*.pxd sr
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-split test check benchmarks bench wheel chaos exchanges sanitize fuzz coverage clean distclean
+.PHONY: help demo demo-split test check benchmarks bench wheel chaos exchanges hostile sanitize fuzz coverage clean distclean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1@/p' Makefile | tr @ '\t' | expand -t 14
@@ -57,6 +57,9 @@ chaos: .venv/.with-test ## Kill, cut and stall everything for CHAOS_SECONDS, and
 
 exchanges: .venv/.with-test ## Lose, double and delay EXCHANGES of the tunnel, and see whether a message is lost or doubled
 	$(BIN)/python -m tests.proxies.lossy $(EXCHANGES)
+
+hostile: .venv/.with-test .venv/.with-hostile ## Make hostile networks, and see what passes, and what of others (root)
+	$(BIN)/python -m tests.hostile --others --page docs
 
 sanitize: .venv/.with-test ## Run the tests under AddressSanitizer and UndefinedBehaviourSanitizer
 	tools/sanitize.sh

@@ -1,0 +1,74 @@
+"""A phone, its network, and the gateway's machine, each a host of its own:
+
+    phone ──(air: wifi 10.1.0.0/24)──┐
+      └─────(air: mobile 10.2.0.0/24)┴── carrier ──(cable 10.9.0.0/24)── gateway
+
+The phone reaches the world through its carrier, which filters, rewrites and forgets as a case wants. The gateway's
+machine has several addresses, which stand for several machines.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Self
+
+from .air import Link
+from .namespaces import Host, cable
+
+__all__ = ["CARRIER", "GATEWAYS", "PHONE", "Network"]
+
+REPOSITORY = Path(__file__).parents[2]
+GATEWAYS = ["10.9.0.2", "10.9.0.3", "10.9.0.4"]
+CARRIER = {"wifi": "10.1.0.1", "mobile": "10.2.0.1"}
+PHONE = {"wifi": "10.1.0.2", "mobile": "10.2.0.2"}
+
+
+class Network:
+    """`with Network(folder) as network: …`; folder: for what its programs write."""
+
+    air: dict[str, Link]
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.phone, self.carrier, self.gateway = Host("phone"), Host("carrier"), Host("gateway")
+        self.air = {}
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            for host in (self.phone, self.carrier, self.gateway):
+                stack.enter_context(host)
+            for name in CARRIER:
+                ends = f"{PHONE[name]}/24", f"{CARRIER[name]}/24"
+                self.air[name] = Link(self.phone, self.carrier, name, ends)
+                stack.callback(self.air[name].close)
+            _, device = cable(self.carrier, self.gateway, ("10.9.0.1/24", f"{GATEWAYS[0]}/24"))
+            for address in GATEWAYS[1:]:
+                self.gateway.ip("addr", "add", f"{address}/24", "dev", device)
+            self.gateway.ip("route", "add", "default", "via", "10.9.0.1")
+            self.carrier.route()
+            self.be_on("wifi")
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
+
+    def be_on(self, air: str) -> None:
+        """The phone uses this one, and the other one is off, as far as anybody can tell."""
+        for name, link in self.air.items():
+            link.change(dead=name != air)
+        self.phone.ip("route", "replace", "default", "via", CARRIER[air])
+
+    def python(
+        self, host: Host, module: str, *words: str, env: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[str]:
+        """A program of the lab in a host, with pipes; what it says to standard error goes to a file."""
+        with open(self.folder / f"{module.rpartition('.')[2]}.log", "a", encoding="utf-8") as log:
+            return host.start(
+                sys.executable, "-m", f"tests.hostile.{module}", *words,
+                env=env, log=log, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY,
+            )  # fmt: skip

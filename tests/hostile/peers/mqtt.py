@@ -1,0 +1,102 @@
+"""MQTT: paho against mosquitto, sessions kept and QoS 1, as their manuals advise for who must not miss anything.
+
+`python -m tests.hostile.peers.mqtt service FILE` beside mosquitto echoes and tells the news, `… device HOST` is the
+phone.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import threading
+import time
+from pathlib import Path
+
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from ..device import say
+from ..node import NEWS_S, last
+
+__all__: list[str] = []
+
+PORT = 1883
+
+
+def client(name: str) -> Client:
+    """keepalive is its default, 60 s; the pause between tries is as in its example of a reconnecting client."""
+    made = Client(CallbackAPIVersion.VERSION2, client_id=name, clean_session=False)
+    made.reconnect_delay_set(min_delay=1, max_delay=120)
+    return made
+
+
+def service(told: Path) -> None:
+    """Until killed. told: keeps the number of the last news over its deaths."""
+    here = client("service")
+
+    def connected(client: Client, *_: object) -> None:
+        client.subscribe("up/phone", qos=1)
+
+    def came(client: Client, userdata: object, message: MQTTMessage) -> None:
+        client.publish("down/phone/echo", message.payload, qos=1)
+
+    here.on_connect, here.on_message = connected, came
+    here.connect("127.0.0.1", PORT)
+    here.loop_start()
+    print("READY", flush=True)
+    for number in itertools.count(last(told) + 1):
+        time.sleep(NEWS_S)
+        here.publish("down/phone/news", b"%d" % number, qos=1)
+        told.write_text(str(number))
+
+
+def device(host: str, every_s: float) -> None:
+    """Until its input ends."""
+    phone = client("phone")
+    numbers: dict[int, int] = {}
+    stop = threading.Event()
+
+    def connected(
+        client: Client, userdata: object, flags: ConnectFlags, code: ReasonCode, properties: Properties | None
+    ) -> None:
+        say("state", "OPEN" if not code.is_failure else "WAITING", code)
+        client.subscribe("down/phone/#", qos=1)
+
+    def ended(
+        client: Client, userdata: object, flags: DisconnectFlags, code: ReasonCode, properties: Properties | None
+    ) -> None:
+        say("state", "WAITING", code)
+
+    def came(client: Client, userdata: object, message: MQTTMessage) -> None:
+        say(message.topic.rpartition("/")[2], message.payload.decode())
+
+    def published(client: Client, userdata: object, mid: int, *_: object) -> None:
+        say("confirmed", numbers.pop(mid))
+
+    def wait() -> None:
+        sys.stdin.read()
+        stop.set()
+
+    phone.on_connect, phone.on_disconnect = connected, ended
+    phone.on_message, phone.on_publish = came, published
+    threading.Thread(target=wait, daemon=True).start()
+    say("start")
+    phone.connect_async(host, PORT)
+    phone.loop_start()
+    number = 0
+    while not stop.wait(every_s):
+        number += 1
+        say("sent", number)
+        numbers[phone.publish("up/phone", b"%d" % number, qos=1).mid] = number
+    end = time.monotonic() + 5
+    while numbers and time.monotonic() < end:
+        time.sleep(0.05)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "service":
+        service(Path(sys.argv[2]))
+    else:
+        device(sys.argv[2], float(sys.argv[3]))

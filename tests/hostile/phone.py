@@ -1,0 +1,40 @@
+"""A phone's process, and what it says."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from contextlib import suppress
+
+from .measure import Line
+from .namespaces import Host
+
+__all__ = ["Phone"]
+
+
+class Phone:
+    """It talks until it is told to stop."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.lines: list[Line] = []
+        self._process = process
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def stop(self, patience_s: float) -> None:
+        """No more is sent; what is on its way gets its time."""
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+        self._thread.join(patience_s)
+        Host.end(self._process)
+
+    def signal(self, number: int) -> None:
+        """SIGSTOP, SIGCONT."""
+        self._process.send_signal(number)
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        with suppress(ValueError):  # closed, since the case is over
+            for text in self._process.stdout:
+                self.lines.append(Line.of(text))

@@ -1,0 +1,66 @@
+"""What a case happens in: the network, who serves behind it, and strangers on the way."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from imcore.cli.certificate import self_signed
+
+from .network import CARRIER, Network
+
+__all__ = ["World"]
+
+START_S = 20.0
+
+
+class World(Network):
+    """serve: starts what serves, and returns its processes. dns: what the carrier's name server says to whatever name,
+    "" = that there is none, None = nothing at all; and after how long, seconds."""
+
+    def __init__(
+        self, folder: Path, serve: Callable[[World], list[subprocess.Popen[str]]], dns: str | None, dns_delay_s: float
+    ) -> None:
+        super().__init__(folder)
+        self._serve = serve
+        self._dns = dns
+        self._dns_delay_s = dns_delay_s
+        self._servers: list[subprocess.Popen[str]] = []
+
+    def __enter__(self) -> World:
+        super().__enter__()
+        asked = Path("/etc/netns") / self.phone.name
+        asked.mkdir(parents=True)
+        self._stack.callback(shutil.rmtree, asked)
+        (asked / "resolv.conf").write_text(f"nameserver {CARRIER['wifi']}\nnameserver {CARRIER['mobile']}\n")
+        if self._dns is not None:
+            self.stranger("dns", "0.0.0.0", self._dns, str(self._dns_delay_s))
+        tls, _ = self_signed(self.folder, "im.test")
+        os.rename(tls.certificate, self.folder / "gateway.pem")
+        os.rename(tls.key, self.folder / "gateway.key")
+        self.serve()
+        return self
+
+    def serve(self) -> None:
+        """With what it left, if it was there before."""
+        self._servers = self._serve(self)
+        _await(self._servers[0])
+
+    def kill(self) -> None:
+        """Without a word."""
+        for server in self._servers:
+            server.kill()
+            server.wait(START_S)
+
+    def stranger(self, *words: str) -> None:
+        """One of `strangers`, at the carrier."""
+        _await(self.python(self.carrier, "strangers", *words))
+
+
+def _await(process: subprocess.Popen[str]) -> None:
+    assert process.stdout is not None
+    if not (said := process.stdout.readline()).startswith("READY"):
+        raise RuntimeError(f"{process.args!r}: expected READY, got {said!r}: see its log")
