@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+
 from .phone import Phone
 from .world import World
 
@@ -44,6 +46,7 @@ class Imcore:
         files = {name: str(folder / name) for name in ("state", "outbox")}
         options: dict[str, Any] = {"points": points, "token": "phone", "device": "phone", "every_s": every_s, **files}
         options["authority"] = str(world.folder / "gateway.pem")
+        options["keys"] = [_public(world.folder / "data" / "node.pem")]
         return Phone(world.python(world.phone, "device", json.dumps(options), env=env))
 
 
@@ -96,6 +99,12 @@ class WebSocket:
 
     def phone(self, world: World, points: list[str], every_s: float, env: Mapping[str, str]) -> Phone:
         return Phone(world.python(world.phone, "peers.bare", "device", NAME, str(every_s), env=env))
+
+
+def _public(path: Path) -> str:
+    """What the phone was built with: the key that the gateway proves itself by, in PEM."""
+    key = load_pem_private_key(path.read_bytes(), None).public_key()
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 
 OURS: Contender = Imcore()
