@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from imcore.access_list import Report, key_id
+from imcore.access_list import BackOff, Report, key_id
 from imcore.errors import WayError
 from imcore.points import Point
 from imcore.ways.candidate import Candidate
@@ -285,7 +285,7 @@ class TestSources:
                 for _ in range(3):
                     assert (await one.find(enter, lambda text: None)).point == points[0]
                 await one.close()
-                assert (one.back_off.first_ms, one.back_off.most_ms) == (250, 4000)  # what the list advises
+                assert one.back_off == BackOff(first_ms=250, most_ms=4000)  # what the list advises
             assert len([target for target in asked if target.startswith("/v1/access")]) == 1
 
         asyncio.run(work())

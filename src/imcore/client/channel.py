@@ -139,8 +139,8 @@ class Channel:
             if self._final(failure):
                 raise LinkClosed(failure.code, f"{failure.text}: {ADVICE[failure.code]}", None)
             least = max((failure.retry_ms or 0) / 1000, self._leave_at - now())
-            advice = self._finder.back_off
-            backoff.follow(advice.first_ms / 1000, advice.most_ms / 1000)
+            if (advice := self._finder.back_off) is not None:
+                backoff.follow(advice.first_ms / 1000, advice.most_ms / 1000)
             wait = backoff.next(min(max(least, 0.0), WAIT_MOST))
             if self.link is None:
                 self.say(State.WAITING, f"trying again in {wait:.1f} s: {failure}")

@@ -206,8 +206,8 @@ class Finder:
         return False
 
     @property
-    def back_off(self) -> BackOff:
-        """How to come back after a failure, as the access service advises."""
+    def back_off(self) -> BackOff | None:
+        """How to come back after a failure, as the access service advises; None = it was not heard."""
         return self._sources.back_off
 
     async def close(self) -> None:

@@ -84,8 +84,8 @@ class Sources:
         self._tls = tls
         self._clock = clock
         self._again_at = 0.0
-        self.back_off = BackOff()
-        """How to come back after a failure: what the last list says."""
+        self.back_off: BackOff | None = None
+        """How to come back after a failure: what the last list says; None = there was none."""
         self._level = BUILT_IN_LEVEL if access else 0
         self._lookups: dict[str, asyncio.Task[list[str]]] = {}
 
