@@ -108,7 +108,7 @@ class Channel:
         again = brief = 0
         while True:
             await self._needed()
-            began = now()
+            began, replaced = now(), False
             try:
                 link = await self._open()
             except LinkClosed as error:
@@ -138,6 +138,8 @@ class Channel:
                     continue
             if self._final(failure):
                 raise LinkClosed(failure.code, f"{failure.text}: {ADVICE[failure.code]}", None)
+            if failure.code == "superseded" and (replaced or self._superseded == 1):
+                continue  # by a link of our own that came later than it was meant to: nothing is wrong with the way
             least = max((failure.retry_ms or 0) / 1000, self._leave_at - now())
             if (advice := self._finder.back_off) is not None:
                 backoff.follow(advice.first_ms / 1000, advice.most_ms / 1000)
