@@ -7,7 +7,7 @@ set -u
 if [ "$1" = --servers ]; then
     # Other people's packages of node bring npm along, and Debian's does not go with them.
     npm=$(command -v npm >/dev/null || echo npm)
-    echo chromium curl squid tinyproxy-bin nginx haproxy apache2-bin varnish redis-server $npm
+    echo chromium curl iproute2 iptables squid tinyproxy-bin nginx haproxy apache2-bin varnish redis-server $npm
     exit 0
 fi
 only_packages=

@@ -6,6 +6,7 @@ Exit code 0 if nothing of ours was lost, doubled or reordered, and messages pass
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from pathlib import Path
@@ -13,9 +14,9 @@ from pathlib import Path
 from .cases import CASES
 from .contenders import CONTENDERS, OURS, install
 from .middleboxes import missing as lacking
-from .namespaces import missing
+from .namespaces import missing, sweep
 from .report import write
-from .run import Outcome, run_all
+from .run import Outcome, Run
 
 OTHERS_S = 40.0
 """How long others are tried."""
@@ -35,6 +36,9 @@ def main() -> int:
     chosen = [known[name] for name in args.names] or CASES
     if why := missing() or lacking(sorted({program for case in chosen for program in case.needs})):
         parser.error(why)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end)
+    sweep()
     if args.others:
         install()
     began = time.monotonic()
@@ -43,7 +47,7 @@ def main() -> int:
         for who in (CONTENDERS if args.others else [OURS])
         for case in sorted(chosen, key=lambda case: -case.seconds)  # the long ones first, so that none is last
     ]
-    done = run_all(work, args.at_once, lambda outcome: print(line(outcome), flush=True))
+    done = Run(args.at_once).all(work, lambda outcome: print(line(outcome), flush=True))
     outcomes = sorted(done, key=lambda outcome: chosen.index(outcome.case))
     if args.page:
         write(args.page, outcomes, OTHERS_S)
@@ -51,6 +55,13 @@ def main() -> int:
     good = sum(outcome.good for outcome in ours)
     print(f"{good} of {len(ours)} networks in {time.monotonic() - began:.0f} s")
     return 0 if good == len(ours) else 1
+
+
+def _end(number: int, _: object) -> None:
+    """Once: what was made has to be removed undisturbed."""
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def line(outcome: Outcome) -> str:

@@ -70,6 +70,7 @@ class Link:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.hostile.air", *map(str, ends)],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, pass_fds=ends,
+                start_new_session=True,
             )  # fmt: skip
         finally:
             for end in ends:

@@ -1,171 +1,14 @@
-"""The networks of the lab: what each does, and when it changes. A case is one phone's minute on one of them."""
+"""The networks of the lab, by name: what each does, and when it changes."""
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
-
+from .breaks import asleep, awake, back, frozen, killed, moved, opens, out
+from .case import Break, Case
 from .middleboxes import haproxy, nginx, squid, tinyproxy
 from .network import CARRIER, GATEWAYS
-from .phone import Phone
-from .world import World
+from .obstacles import air, all_of, behind, forgetful, hijacker, no_way_but_the_proxy, only, portal, splits, without
 
-__all__ = ["CASES", "POINTS", "Break", "Case"]
-
-POINTS = ["im.test", *GATEWAYS]
-"""What every phone was built with: a name and three addresses, without ports: all that are known to pass."""
-
-Prepare = Callable[[World], None]
-
-
-@dataclass(frozen=True)
-class Break:
-    """Something that happens to a phone that talks. after_s: its start. seconds: of no way at all, of which no client
-    can be blamed."""
-
-    after_s: float
-    what: Callable[[World, Phone], None]
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Case:
-    """name: short. network: what it does, as the table says it. open_way: the best point that is open, alone, for how
-    long it takes at best; "" = there is none at first. needs: programs from Debian."""
-
-    name: str
-    network: str
-    prepare: Prepare = lambda world: None
-    breaks: Sequence[Break] = ()
-    open_way: str = f"tcp://{GATEWAYS[0]}:80"
-    every_s: float = 0.25
-    """How often the phone says something."""
-    proxied: bool = False
-    """The phone's environment names the carrier's proxy."""
-    dns: str | None = ",".join(GATEWAYS)
-    dns_delay_s: float = 0.0
-    seconds: float = 60.0
-    needs: tuple[str, ...] = ()
-
-
-def air(**air: Any) -> Prepare:
-    """What the radio is like."""
-    return lambda world: world.air["wifi"].change(**air)
-
-
-def only(*ports: int, tcp: str = "DROP") -> Prepare:
-    """Of all TCP ports only these pass; others without a word, or with a refusal."""
-
-    def prepare(world: World) -> None:
-        world.carrier.iptables(f"-A FORWARD -p tcp -m multiport --dports {','.join(map(str, ports))} -j ACCEPT")
-        world.carrier.iptables("-A FORWARD -p tcp -m multiport --sports 80,443,8080,14000 -j ACCEPT")
-        world.carrier.iptables(f"-A FORWARD -p tcp -j {tcp}")
-
-    return prepare
-
-
-def without(*addresses: str) -> Prepare:
-    """Nothing comes to these, and nobody is told."""
-
-    def prepare(world: World) -> None:
-        for address in addresses:
-            world.carrier.iptables(f"-A FORWARD -d {address} -j DROP")
-
-    return prepare
-
-
-def forgetful(seconds: int) -> Prepare:
-    """A NAT that forgets who was silent for so long, and drops what belongs to nobody."""
-
-    def prepare(world: World) -> None:
-        world.carrier.iptables("-t nat -A POSTROUTING -s 10.1.0.0/16 -j MASQUERADE")
-        world.carrier.iptables("-A FORWARD -m conntrack --ctstate INVALID -j DROP")
-        world.carrier.set(netfilter__nf_conntrack_tcp_loose=0, netfilter__nf_conntrack_tcp_timeout_established=seconds)
-
-    return prepare
-
-
-def portal(world: World) -> None:
-    """Answers whatever is asked of whomever."""
-    world.stranger("portal", "8888")
-    world.carrier.iptables("-t nat -A PREROUTING -p tcp -i wifi -j REDIRECT --to-ports 8888")
-
-
-def opens(world: World, phone: Phone) -> None:
-    """The portal lets everybody pass from now on."""
-    world.carrier.iptables("-t nat -F PREROUTING")
-
-
-def splits(world: World) -> None:
-    """Cuts streams into single bytes."""
-    for port in (80, 443, 8080, 14000):
-        world.stranger("splitter", str(port), GATEWAYS[0])
-    world.carrier.iptables("-t nat -A PREROUTING -p tcp -i wifi -j REDIRECT")
-
-
-def all_of(*parts: Prepare) -> Prepare:
-    """One after the other."""
-
-    def prepare(world: World) -> None:
-        for part in parts:
-            part(world)
-
-    return prepare
-
-
-def killed(world: World, phone: Phone) -> None:
-    """The gateway dies and comes again."""
-    world.kill()
-    world.serve()
-
-
-def frozen(world: World, phone: Phone) -> None:
-    """Connections that there are pass no more."""
-    world.air["wifi"].change(freeze_old=1)
-
-
-def moved(world: World, phone: Phone) -> None:
-    """From Wi-Fi to mobile: another address, and nothing comes to the old one."""
-    world.be_on("mobile")
-
-
-def asleep(world: World, phone: Phone) -> None:
-    """The phone sleeps, and the NAT forgets it meanwhile."""
-    phone.signal(signal.SIGSTOP)
-
-
-def awake(world: World, phone: Phone) -> None:
-    """And wakes."""
-    phone.signal(signal.SIGCONT)
-
-
-def out(world: World, phone: Phone) -> None:
-    """No way at all, as in a lift."""
-    world.air["wifi"].change(dead=True)
-
-
-def back(world: World, phone: Phone) -> None:
-    """And out of it."""
-    world.air["wifi"].change(dead=False)
-
-
-def hijacker(world: World) -> None:
-    """Whoever follows the carrier's names comes to its portal."""
-    world.stranger("portal", "8888")
-    world.carrier.iptables(f"-t nat -A PREROUTING -p tcp -i wifi -d {CARRIER['wifi']} -j REDIRECT --to-ports 8888")
-
-
-def no_way_but_the_proxy(world: World) -> None:
-    """Nobody is passed on."""
-    world.carrier.iptables("-A FORWARD -i wifi -j DROP")
-
-
-def behind(proxy: Callable[..., None], *words: Any, **options: Any) -> Prepare:
-    """A real proxy at the carrier."""
-    return lambda world: proxy(world.carrier, world.folder, *words, **options)
-
+__all__ = ["CASES"]
 
 HTTP_80 = f"http://{GATEWAYS[0]}:80"
 TCP_80 = f"tcp://{GATEWAYS[0]}:80"
@@ -202,7 +45,8 @@ CASES = [
     Case("DNS dead", "names are not answered", dns=None),
     Case("DNS slow", "names take 5 s", dns_delay_s=5.0),
     Case("DNS hijacked", "every name leads to a portal", hijacker, dns=CARRIER["wifi"]),
-    Case("portal", "a portal answers for everyone, for 20 s", portal, [Break(20, opens, seconds=20)], open_way=""),
+    Case("portal", "a portal answers for everyone, for 20 s", portal, [Break(20, opens, seconds=20)], open_way="",
+         names=("PORTAL",)),
     Case("frozen at once", "connections pass, and then nothing does, but on 8080",
          all_of(only(8080), air(freeze_after=-1)), open_way=f"tcp://{GATEWAYS[0]}:8080"),
     Case("frozen at 16 KB", "each connection passes 16 KB", air(freeze_after=16384), every_s=0.05),

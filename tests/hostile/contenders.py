@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
+from .case import Case
 from .phone import Phone
 from .world import World
 
@@ -41,10 +42,18 @@ class Imcore:
         return [world.python(world.gateway, "node", str(world.folder))]
 
     def phone(self, world: World, points: list[str], every_s: float, env: Mapping[str, str]) -> Phone:
+        return self._phone("phone", world, points, every_s, env)
+
+    def alone(self, world: World, case: Case, env: Mapping[str, str]) -> Phone:
+        """Somebody else's, who knows only the best open way, and is told no news."""
+        return self._phone("somebody else", world, [case.open_way], case.every_s, env)
+
+    @staticmethod
+    def _phone(user: str, world: World, points: list[str], every_s: float, env: Mapping[str, str]) -> Phone:
         folder = world.folder / f"phone{time.monotonic_ns()}"
         folder.mkdir()
         files = {name: str(folder / name) for name in ("state", "outbox")}
-        options: dict[str, Any] = {"points": points, "token": "phone", "device": "phone", "every_s": every_s, **files}
+        options: dict[str, Any] = {"points": points, "token": user, "device": "phone", "every_s": every_s, **files}
         options["authority"] = str(world.folder / "gateway.pem")
         options["keys"] = [_public(world.folder / "data" / "node.pem")]
         return Phone(world.python(world.phone, "device", json.dumps(options), env=env))
@@ -107,7 +116,7 @@ def _public(path: Path) -> str:
     return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 
-OURS: Contender = Imcore()
+OURS = Imcore()
 CONTENDERS: list[Contender] = [OURS, Mqtt(), SocketIo(), WebSocket()]
 
 

@@ -1,19 +1,30 @@
-"""Hosts of the lab: network namespaces with cables between them, made for one case and removed with it. Needs root."""
+"""Hosts of the lab: network namespaces with cables between them, made for one case and removed with it. Needs root.
+
+All that a run makes is named after its process, so that two runs never meet, and what a run left that was killed
+itself is found by the next one (`sweep`).
+"""
 
 from __future__ import annotations
 
 import ctypes
 import itertools
 import os
+import re
 import shutil
+import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import IO, Any, Self
 
-__all__ = ["Host", "cable", "inside", "missing"]
+__all__ = ["PREFIX", "Host", "cable", "inside", "missing", "scratch", "sweep"]
 
 CLONE_NEWNET = 0x40000000
+PREFIX = "imlab-"
+SETTINGS = Path("/etc/netns")
+"""Where `ip netns exec` finds what a namespace has instead of the files in /etc."""
 _libc = ctypes.CDLL(None, use_errno=True)
 _numbers = itertools.count(1)
 
@@ -27,10 +38,13 @@ def missing() -> str:
     lacking = [program for program in ("ip", "iptables") if shutil.which(program) is None]
     if lacking:
         return f"{' and '.join(lacking)} not found: apt-get install iproute2 iptables"
-    made = subprocess.run(["ip", "netns", "add", f"imlab-{os.getpid()}-0"], capture_output=True, text=True)
-    if made.returncode:
-        return f"network namespaces can't be made: {made.stderr.strip()}"
-    subprocess.run(["ip", "netns", "del", f"imlab-{os.getpid()}-0"], check=True)
+    try:
+        with Host("trial") as one, Host("trial") as other:
+            cable(one, other, ("10.0.0.1/24", "10.0.0.2/24"))
+            one.iptables("-A FORWARD -m conntrack --ctstate INVALID -j DROP")
+            one.iptables("-t nat -A POSTROUTING -j MASQUERADE")
+    except RuntimeError as error:
+        return f"network namespaces can't be made: {error}"
     return ""
 
 
@@ -41,23 +55,58 @@ def run(*words: str) -> None:
         raise RuntimeError(f"{' '.join(words)}: {done.stderr.strip() or done.stdout.strip()}")
 
 
+def scratch() -> Path:
+    """A temporary folder that says whose it is."""
+    return Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
+
+
+def sweep() -> None:
+    """Remove what runs left that were killed without a chance to do so."""
+    names = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True).stdout.split()
+    for name in filter(_orphan, names):
+        _remove(name)
+    for folder in (Path(tempfile.gettempdir()), SETTINGS):
+        for left in filter(lambda path: _orphan(path.name), folder.glob(f"{PREFIX}*")):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _orphan(name: str) -> bool:
+    """It is the lab's, and its run is over."""
+    of = re.match(rf"{PREFIX}(\d+)-", name)
+    return of is not None and not os.path.exists(f"/proc/{of[1]}")
+
+
+def _remove(name: str) -> None:
+    """A namespace, and what still runs in it."""
+    for process in subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True).stdout.split():
+        with suppress(ProcessLookupError):
+            os.kill(int(process), signal.SIGKILL)
+    run("ip", "netns", "del", name)
+
+
 class Host:
     """A namespace: `with Host("client") as client: client.start("python", …)`. What was started in it ends with it."""
 
     def __init__(self, role: str) -> None:
         self.role = role
-        self.name = f"imlab-{os.getpid()}-{next(_numbers)}-{role}"[:63]
+        self.name = f"{PREFIX}{os.getpid()}-{next(_numbers)}-{role}"[:63]
+        self.settings = SETTINGS / self.name
         self._processes: list[subprocess.Popen[Any]] = []
 
     def __enter__(self) -> Self:
         run("ip", "netns", "add", self.name)
-        self.ip("link", "set", "lo", "up")
+        try:
+            self.ip("link", "set", "lo", "up")
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
         for process in self._processes:
             self.end(process)
-        run("ip", "netns", "del", self.name)
+        _remove(self.name)
+        shutil.rmtree(self.settings, ignore_errors=True)
 
     def ip(self, *words: str) -> None:
         """`ip …` in this host."""
@@ -69,8 +118,9 @@ class Host:
 
     def set(self, **values: int | str) -> None:
         """Kernel settings below `net.`, with `__` for a dot."""
-        for name, value in values.items():
-            run("ip", "netns", "exec", self.name, "sysctl", "-qw", f"net.{name.replace('__', '.')}={value}")
+        with inside(self):
+            for name, value in values.items():
+                Path("/proc/sys/net", *name.split("__")).write_text(str(value))
 
     def route(self) -> None:
         """Pass on what is for others."""
@@ -79,11 +129,12 @@ class Host:
     def start(
         self, *words: str, env: Mapping[str, str] | None = None, log: IO[Any] | None = None, **options: Any
     ) -> subprocess.Popen[Any]:
-        """A program in this host; it is killed when the host goes."""
+        """A program in this host; it is killed when the host goes, and not by a ^C that is meant for the run."""
         process = subprocess.Popen(
             ["ip", "netns", "exec", self.name, *words],
             env={**os.environ, **(env or {})},
             stderr=log,
+            start_new_session=True,
             **{"stdout": log, **options},
         )
         self._processes.append(process)

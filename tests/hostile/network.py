@@ -14,7 +14,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from .air import Link
 from .namespaces import Host, cable
@@ -54,8 +54,8 @@ class Network:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, *error: Any) -> None:
-        self._stack.__exit__(*error)
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
 
     def be_on(self, air: str) -> None:
         """The phone uses this one, and the other one is off, as far as anybody can tell."""

@@ -29,6 +29,10 @@ class Phone:
         self._thread.join(patience_s)
         Host.end(self._process)
 
+    def has(self, what: str) -> bool:
+        """Whether it said this already."""
+        return any(line.what == what for line in self.lines)
+
     def signal(self, number: int) -> None:
         """SIGSTOP, SIGCONT."""
         self._process.send_signal(number)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
-from .cases import Case
+from .case import Case
 from .run import Outcome
 
 __all__ = ["page", "picture", "write"]

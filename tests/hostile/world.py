@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
+import select
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -32,17 +32,23 @@ class World(Network):
 
     def __enter__(self) -> World:
         super().__enter__()
-        asked = Path("/etc/netns") / self.phone.name
-        asked.mkdir(parents=True)
-        self._stack.callback(shutil.rmtree, asked)
-        (asked / "resolv.conf").write_text(f"nameserver {CARRIER['wifi']}\nnameserver {CARRIER['mobile']}\n")
+        try:
+            self._furnish()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _furnish(self) -> None:
+        self.phone.settings.mkdir(parents=True)
+        names = f"nameserver {CARRIER['wifi']}\nnameserver {CARRIER['mobile']}\n"
+        (self.phone.settings / "resolv.conf").write_text(names)
         if self._dns is not None:
             self.stranger("dns", "0.0.0.0", self._dns, str(self._dns_delay_s))
         tls, _ = self_signed(self.folder, "im.test")
         os.rename(tls.certificate, self.folder / "gateway.pem")
         os.rename(tls.key, self.folder / "gateway.key")
         self.serve()
-        return self
 
     def serve(self) -> None:
         """With what it left, if it was there before."""
@@ -62,5 +68,7 @@ class World(Network):
 
 def _await(process: subprocess.Popen[str]) -> None:
     assert process.stdout is not None
+    if not select.select([process.stdout], [], [], START_S)[0]:
+        raise RuntimeError(f"{process.args!r}: expected READY, and {START_S:.0f} s went by: see its log")
     if not (said := process.stdout.readline()).startswith("READY"):
         raise RuntimeError(f"{process.args!r}: expected READY, got {said!r}: see its log")

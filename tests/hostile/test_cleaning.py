@@ -1,0 +1,66 @@
+"""Nothing is left of a run that was ended, and nothing for long of one that was killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.hostile.middleboxes import missing as lacking
+from tests.hostile.namespaces import PREFIX, missing, sweep
+
+REPOSITORY = Path(__file__).parents[2]
+START_S = 40.0
+
+
+def left(run: int) -> list[str]:
+    """What bears the name of this run: namespaces, folders, processes."""
+    names = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout.split()
+    folders = [path.name for path in (*Path(tempfile.gettempdir()).iterdir(), *Path("/etc/netns").glob("*"))]
+    mine = f"{PREFIX}{run}-"
+    processes = [path.parent.name for path in Path("/proc").glob("[0-9]*/cmdline") if mine in said(path)]
+    return [each for each in (*names, *folders) if each.startswith(mine)] + processes
+
+
+def said(cmdline: Path) -> str:
+    try:
+        return cmdline.read_text(errors="replace")
+    except OSError:  # it has ended
+        return ""
+
+
+@pytest.fixture
+def run() -> subprocess.Popen[bytes]:
+    """A run in the middle of two cases, one of them with a proxy."""
+    if why := missing() or lacking(["squid"]):
+        pytest.skip(why)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.hostile", "open", "proxy"],
+        cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    end = time.monotonic() + START_S
+    while len([each for each in left(process.pid) if each.endswith("gateway")]) < 2:
+        assert time.monotonic() < end
+        assert process.poll() is None
+        time.sleep(0.05)
+    return process
+
+
+def test_a_run_that_is_ended_leaves_nothing(run: subprocess.Popen[bytes]) -> None:
+    os.kill(run.pid, signal.SIGINT)
+    run.wait(START_S)
+    assert not left(run.pid)
+
+
+def test_the_next_run_removes_what_a_killed_one_left(run: subprocess.Popen[bytes]) -> None:
+    run.kill()
+    run.wait(START_S)
+    assert left(run.pid)
+    sweep()
+    assert not left(run.pid)
