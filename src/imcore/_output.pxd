@@ -8,7 +8,7 @@ from libc.string cimport memcpy, memmove
 cdef extern from "_output_types.h":
     ctypedef struct chunk_t "imcore_chunk":
         uint32_t refs
-        uint8_t sealed      # no more is written into it
+        uint32_t messages   # of a room's batch, into which no more is written; 0 = a link's own
         size_t cap
         size_t len
         uint8_t data[0]
@@ -32,7 +32,7 @@ cdef inline chunk_t *chunk_new(size_t cap) noexcept nogil:
     cdef chunk_t *chunk = <chunk_t *> malloc(sizeof(chunk_t) + cap)
     if chunk != NULL:
         chunk.refs = 1
-        chunk.sealed = 0
+        chunk.messages = 0
         chunk.cap = cap
         chunk.len = 0
     return chunk
@@ -68,7 +68,7 @@ cdef inline int output_push(output_t *out, chunk_t *chunk, size_t start, size_t 
     cdef segment_t *segs
     cdef uint32_t cap
     if out.first + out.count == out.cap:
-        if out.first > out.cap // 2:
+        if out.first > out.cap // 4:
             memmove(out.segs, out.segs + out.first, out.count * sizeof(segment_t))
         else:
             cap = out.cap * 2
@@ -98,12 +98,12 @@ cdef inline uint8_t *output_reserve(output_t *out, size_t n) noexcept nogil:
     if out.count:
         last = out.segs + out.first + out.count - 1
         chunk = last.chunk
-        if not chunk.sealed and chunk.refs == 1 and last.end == chunk.len and chunk.cap - chunk.len >= n:
+        if not chunk.messages and chunk.refs == 1 and last.end == chunk.len and chunk.cap - chunk.len >= n:
             chunk.len += n
             last.end += n
             out.bytes += n
             return chunk.data + chunk.len - n
-        if not chunk.sealed:  # its own, and full: the more it had to say, the bigger the next
+        if not chunk.messages:  # its own, and full: the more it had to say, the bigger the next
             cap = min(chunk.cap * 4, <size_t> 65536)
     chunk = chunk_new(max(n, cap))
     if chunk == NULL:
@@ -113,6 +113,35 @@ cdef inline uint8_t *output_reserve(output_t *out, size_t n) noexcept nogil:
         free(chunk)
         return NULL
     return chunk.data
+
+
+# Let go of n bytes or more of rooms' batches, the oldest first and none that has begun to go out: how many messages that
+# were; 0 when there are not so many bytes of them, and nothing is done.
+cdef inline uint32_t output_thin(output_t *out, size_t n) noexcept nogil:
+    cdef segment_t *seg
+    cdef size_t bytes = 0
+    cdef uint32_t i = out.first, end = out.first + out.count, kept, messages = 0
+    while bytes < n:
+        if i == end:
+            return 0
+        seg = out.segs + i
+        if seg.chunk.messages and not seg.start:
+            bytes += seg.end
+        i += 1
+    kept = i
+    while i > out.first:  # what stays of these moves up, in its order
+        i -= 1
+        seg = out.segs + i
+        if seg.chunk.messages and not seg.start:
+            messages += seg.chunk.messages
+            chunk_drop(seg.chunk)
+        else:
+            kept -= 1
+            out.segs[kept] = seg[0]
+    out.count = end - kept
+    out.first = kept
+    out.bytes -= bytes
+    return messages
 
 
 # The first n bytes have gone out.

@@ -1,7 +1,7 @@
 """Rooms: links that hear the same. A message is encoded once, and every member's output points at it.
 
 What comes in one batch of bytes goes to the members as one piece. Messages are transient: for a member that can't keep
-up they are dropped and counted, and nobody else waits.
+up the oldest that wait are dropped and counted, and nobody else waits.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
@@ -13,7 +13,7 @@ from libc.string cimport memcpy
 
 from ._codec cimport FRAME_MAX, HEADER, put_header
 from ._link cimport BLOCKED, member_t
-from ._output cimport SMALL_CHUNK, chunk_drop, chunk_new, output_new, output_push, output_t
+from ._output cimport SMALL_CHUNK, chunk_drop, chunk_new, output_new, output_push, output_t, output_thin
 
 from .errors import EncodeError
 
@@ -139,7 +139,7 @@ cdef class Room:
         if whole != NULL and size >= BIG_FRAME:  # route and body lie where they must: only the header changes
             self.hand_out()
             whole.refs += 1
-            whole.sealed = 1
+            whole.messages = 1
             put_header(whole.data, T_MSG, F_ROOM, <uint8_t> route_len, <uint32_t> (size - HEADER), 0)
             self.open = whole
             self.open_count = 1
@@ -173,8 +173,8 @@ cdef class Room:
         return 0
 
     cdef int hand_out(self) except -1:
-        """Every member gets this batch, but for those that already have more waiting than the window allows. No Python
-        code runs until all have been looked at, so nobody comes or goes meanwhile."""
+        """Every member gets this batch; those that have as much waiting as the window allows lose older ones for it. No
+        Python code runs until all have been looked at, so nobody comes or goes meanwhile."""
         cdef chunk_t *chunk = self.open
         cdef uint32_t i, count = self.open_count
         cdef Link link
@@ -183,7 +183,7 @@ cdef class Room:
             return 0
         self.open = NULL
         self.open_count = 0
-        chunk.sealed = 1
+        chunk.messages = count
         try:
             for i in range(self.members_len):
                 link = <Link> self.members[i]
@@ -209,9 +209,18 @@ cdef inline bint crowded(Link link, const chunk_t *chunk) noexcept:
     return out != NULL and out.bytes and out.bytes + chunk.len > link.hub.window
 
 
+cdef bint thin(Link link, const chunk_t *chunk) noexcept:
+    """Drop of the rooms' messages that wait for this link as many as the batch needs, the oldest first; its own stay."""
+    cdef output_t *out = link.io.output
+    cdef uint32_t messages = output_thin(out, min(out.bytes + chunk.len - link.hub.window, out.bytes))
+    link.hub.dropped += messages
+    link.hub.frames_out -= messages
+    return messages != 0
+
+
 cdef inline int give(Link link, chunk_t *chunk, uint32_t count) except -1:
-    """One member's share; dropped if too much waits for it already."""
-    if crowded(link, chunk):
+    """One member's share. Where too much waits, older batches make room; where they can't, this one is dropped."""
+    if crowded(link, chunk) and not thin(link, chunk):
         link.hub.dropped += count
         return 0
     if link.io.output == NULL:

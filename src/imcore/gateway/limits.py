@@ -24,7 +24,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     window: Annotated[int, Meta(ge=1)] = 128
     """Inbox messages on their way to one link that it has not acknowledged."""
     window_bytes: Annotated[int, Meta(ge=4096)] = 256 * 1024
-    """Bytes that wait for one link: beyond it room messages to it are dropped, and it is not read from."""
+    """Bytes that wait for one link: beyond it the oldest room messages of them are dropped, and it is not read from."""
     unanswered: Annotated[int, Meta(ge=1)] = 1024
     """Messages of one link that are not durable yet: beyond it the link is not read from."""
     links: Annotated[int, Meta(ge=1)] = 1_000_000
