@@ -161,15 +161,37 @@ class Limits(_Section, frozen=True, kw_only=True):
     unanswered: Annotated[
         Positive, Meta(description="messages from a link that are not durable yet, beyond which it is not read from")
     ] = 1024
-    links: Annotated[Positive, Meta(description="links of the node, beyond which new ones are refused for a while")] = (
-        1_000_000
-    )
+    links: Annotated[
+        Positive,
+        Meta(description="links of the node that messages come down on, beyond which new ones are refused for a while"),
+    ] = 1_000_000
     late_ms: Annotated[
         int,
         Meta(
             ge=10, description="how late the node may be with its work, beyond which new links are refused for a while"
         ),
     ] = 1000
+    up_links: Annotated[
+        Positive, Meta(description="links of the node for what goes up alone, beyond which new ones are refused")
+    ] = 100_000
+    up_rate: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="messages and up links that the node takes a second, beyond which they are refused; 0 = any",
+        ),
+    ] = 0
+    up_waiting: Annotated[
+        Positive,
+        Meta(description="messages and up links of the node that wait for their answer, beyond which more are refused"),
+    ] = 50_000
+    up_late_ms: Annotated[
+        int,
+        Meta(
+            ge=10,
+            description="how late the node may be with its work, beyond which messages and up links are refused",
+        ),
+    ] = 500
     devices: Annotated[
         Literal["all", "one", "one-per-kind"],
         Meta(

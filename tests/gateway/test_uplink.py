@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 
 from imcore._codec import FAILED
 from imcore.bus.ports import Route, Sink, Uplink
+from imcore.gateway.admission import Admission
+from imcore.gateway.limits import Limits
 from imcore.gateway.uplink import Up
 from imcore.messages import Refusal
 
+IDLE = Admission(Limits(), lambda: 0.0)
 DOOR = Refusal("no_route", "nobody", None)
 LATER = Refusal("overloaded", "full", 1000)
 
@@ -93,7 +96,7 @@ steps = st.lists(
 @given(steps, st.integers(1, 8))
 def test_answers_come_in_order_and_say_what_happened(steps: list[tuple[str, object]], unanswered: int) -> None:
     link, queue = Answers(), Queue()
-    up = Up(link, queue, unanswered)  # type: ignore[arg-type]  # the link is a recorder
+    up = Up(link, queue, IDLE, unanswered)  # type: ignore[arg-type]  # the link is a recorder
     sent: list[tuple[int, str]] = []
     next_id, routes = 1, dict[int, str]()
 
@@ -124,11 +127,12 @@ def test_answers_come_in_order_and_say_what_happened(steps: list[tuple[str, obje
         if said == "ok":
             assert id in queue.stored or routes[id] == "no", "confirmed, so it is there or was given up"
     assert link.held == 0
+    assert IDLE.waiting == 0
 
 
 def test_a_link_with_much_on_its_way_is_not_read_until_half_is_durable() -> None:
     link, queue = Answers(), Queue()
-    up = Up(link, queue, 10)  # type: ignore[arg-type]  # the link is a recorder
+    up = Up(link, queue, IDLE, 10)  # type: ignore[arg-type]  # the link is a recorder
     for id in range(1, 11):
         up.message(0, id, "yes", b"")
     assert link.held == 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import random
 import sys
 import time
 from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
@@ -20,6 +19,7 @@ from ..bus.ports import Bus, Opening, Route, Wake
 from ..errors import BadHello, EngineError, Unauthorized
 from ..messages import GoAway, Hello, Role, Welcome, pack, unpack
 from ..session import Phase, moves
+from .admission import Admission
 from .auth import Authenticate, checked_user
 from .downlink import Downlink
 from .http import Http
@@ -29,14 +29,12 @@ from .listeners import Listen, Listeners
 from .presence import Presence
 from .pulse import Pulse
 from .rooms import Rooms
+from .uplink import refuse
 from .web import Web
 
 __all__ = ["Gateway"]
 
 _log = logging.getLogger(__name__)
-
-COME_BACK_MS = 5000
-"""Within so long, and after a second, those come back who were refused because there was too much to do."""
 
 _PHASES: dict[Role, Phase] = {"down": Phase.GATEWAY_DOWN, "up": Phase.GATEWAY_UP, "both": Phase.GATEWAY_BOTH}
 
@@ -69,7 +67,6 @@ class Gateway:
         self.http = Http(self, web)
         self._users: dict[str, ServerLink | list[ServerLink]] = {}  # most users have one link
         self._moves = {role: moves(phase, relay=self.limits.publish == "members") for role, phase in _PHASES.items()}
-        self._welcomed = 0
         self._ended = asyncio.Event()
         self._draining = False
 
@@ -82,6 +79,7 @@ class Gateway:
             self._tasks = await stack.enter_async_context(asyncio.TaskGroup())
             self._pulse = Pulse(self.bus.loads, self.name, lambda: self.hub.links)
             stack.callback(self._tasks.create_task(self._guarded(self._pulse.beat())).cancel)
+            self.admission = Admission(self.limits, lambda: self._pulse.late_s * 1000)
             stack.callback(self.http.close)
             if self.http.web is not None:
                 await stack.enter_async_context(self.http.web)
@@ -183,6 +181,10 @@ class Gateway:
 
     def publish(self, link: ServerLink, id: int, room: str, body: bytes) -> None:
         """A message for a room that the link itself is not in."""
+        if (refusal := self.admission.message()) is not None:
+            if id:
+                refuse(link, id, refusal)
+            return
         down = self._listening(link)
         if down is None and self.bus.push.spreads:
             self.spawn(self.rooms.say_elsewhere(link, id, link.user, link.device, room, body))
@@ -199,7 +201,7 @@ class Gateway:
         elif self._users.pop(link.user, None) is not None:
             self._ended.set()
         if link.role is not None:  # before that the route is `_welcome`'s
-            self._welcomed -= 1
+            self.admission.left(link.role)
             self.bus.routes.release(link.route)
             self._presence.went(link.route)
 
@@ -211,34 +213,17 @@ class Gateway:
             if hello.role not in self._serves:
                 served = f"with the role {' and '.join(self._serves)} only" if self._serves else "of no kind"
                 link.farewell("no_route", f"this node takes links {served}: use another point")
-                return
-            if (why := self._overloaded()) is not None:
-                link.farewell("overloaded", why, random.randint(1000, COME_BACK_MS))
-                return
-            user = await self._user(hello.token)
-            if not link.open:
-                return
-            if self._draining:
-                self._turn_away(link)
-                return
-            device = sys.intern(hello.device)  # most devices share a few names
-            client = sys.intern(hello.client)
-            route = Route(user, device, self.name, place(self.limits.devices, device), hello.role, order, client)
-            self._seat(link, route)
-            try:
-                newer = await self.bus.routes.claim(route)
-                if newer is not None:
-                    self._superseded(route, newer)
-                elif link.open:
-                    opening = await self.bus.inbox.open(
-                        user, device, hello.resume, hello.fresh, down=hello.role != "up"
-                    )
-                    if link.open:
-                        link.accepts = tuple(map(sys.intern, hello.accepts))
-                        self._open(link, route, opening)
-            finally:
-                if link.role is None:  # it did not come to be, and nobody else lets go of its route
-                    self.bus.routes.release(route)
+            elif (refusal := self.admission.link(hello.role)) is not None:
+                link.farewell(refusal.code, refusal.text, refusal.retry_ms)
+            else:
+                up = hello.role == "up"
+                self.admission.waiting += up
+                try:
+                    await self._admitted(link, hello, order)
+                finally:
+                    self.admission.waiting -= up
+                    if link.role is None:  # it did not come to be
+                        self.admission.left(hello.role)
         except (BadHello, Unauthorized) as error:
             link.farewell(error.code, str(error))
         except EngineError as error:
@@ -247,13 +232,29 @@ class Gateway:
             _log.exception("HELLO could not be answered")
             link.farewell("internal", "this node could not answer HELLO: its log says why", 1000)
 
-    def _overloaded(self) -> str | None:
-        """Why no link can be taken now: those who are on it come first."""
-        if self._welcomed >= self.limits.links:
-            return f"this node has {self.limits.links} links and takes no more"
-        if self._pulse.late_s * 1000 > self.limits.late_ms:
-            return f"this node is {self._pulse.late_s:.1f} s late with its work and takes no more for now"
-        return None
+    async def _admitted(self, link: ServerLink, hello: Hello, order: int) -> None:
+        user = await self._user(hello.token)
+        if not link.open:
+            return
+        if self._draining:
+            self._turn_away(link)
+            return
+        device = sys.intern(hello.device)  # most devices share a few names
+        client = sys.intern(hello.client)
+        route = Route(user, device, self.name, place(self.limits.devices, device), hello.role, order, client)
+        self._seat(link, route)
+        try:
+            newer = await self.bus.routes.claim(route)
+            if newer is not None:
+                self._superseded(route, newer)
+            elif link.open:
+                opening = await self.bus.inbox.open(user, device, hello.resume, hello.fresh, down=hello.role != "up")
+                if link.open:
+                    link.accepts = tuple(map(sys.intern, hello.accepts))
+                    self._open(link, route, opening)
+        finally:
+            if link.role is None:  # it did not come to be, and nobody else lets go of its route
+                self.bus.routes.release(route)
 
     async def _user(self, token: str) -> str:
         if not token:
@@ -276,7 +277,6 @@ class Gateway:
     def _open(self, link: ServerLink, route: Route, opening: Opening) -> None:
         limits = self.limits
         link.role = route.way
-        self._welcomed += 1
         link.head = max(opening.head, link.head)
         link.accepted = opening.accepted
         link.pong_head = route.way != "up"

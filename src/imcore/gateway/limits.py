@@ -28,9 +28,17 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     unanswered: Annotated[int, Meta(ge=1)] = 1024
     """Messages of one link that are not durable yet: beyond it the link is not read from."""
     links: Annotated[int, Meta(ge=1)] = 1_000_000
-    """Links of the node: beyond it new ones are refused, with a time to come back."""
+    """Links of the node that messages come down on: beyond it new ones are refused, with a time to come back."""
     late_ms: Annotated[int, Meta(ge=10)] = 1000
     """How late the loop may be: beyond it new links are refused, with a time to come back."""
+    up_links: Annotated[int, Meta(ge=1)] = 100_000
+    """`up` links of the node: beyond it new ones are refused, with a time to come back."""
+    up_rate: Annotated[int, Meta(ge=0)] = 0
+    """Messages and `up` links that the node takes a second: beyond it they are refused; 0 = any."""
+    up_waiting: Annotated[int, Meta(ge=1)] = 50_000
+    """Messages and `up` links of the node that are not answered yet: beyond it more are refused."""
+    up_late_ms: Annotated[int, Meta(ge=10)] = 500
+    """How late the loop may be: beyond it messages and `up` links are refused, with a time to come back."""
     rooms_per_link: Annotated[int, Meta(ge=0, le=65535)] = 64
     """Rooms that one link may be in."""
     publish: Literal["members", "none"] = "members"

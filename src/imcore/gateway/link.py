@@ -60,7 +60,7 @@ class ServerLink(Link):
                 self.gateway.publish(self, id, route, body)
             else:
                 if self.up is None:
-                    self.up = Up(self, self.gateway.bus.queue, self.gateway.limits.unanswered)
+                    self.up = Up(self, self.gateway.bus.queue, self.gateway.admission, self.gateway.limits.unanswered)
                 self.up.message(flags, id, route, body)
         elif type == HELLO:
             self.hold()  # what comes behind it waits for the WELCOME

@@ -15,6 +15,7 @@ from .._link import Link
 from ..bus.ports import Uplink, UplinkQueue
 from ..errors import BadFrame
 from ..messages import Refusal, pack
+from .admission import Admission
 
 if TYPE_CHECKING:
     from .link import ServerLink
@@ -31,13 +32,27 @@ def refuse(link: Link, id: int, refusal: Refusal) -> None:
 
 
 class Up:
-    """One link's messages. unanswered: how many may be on their way to the disk before the link is no longer read."""
+    """One link's messages. admission: the node's, of what goes up. unanswered: how many may be on their way to the disk
+    before the link is no longer read."""
 
-    __slots__ = ("accepted", "answers", "at_the_door", "full", "held", "late", "link", "puts", "queue", "unanswered")
+    __slots__ = (
+        "accepted",
+        "admission",
+        "answers",
+        "at_the_door",
+        "full",
+        "held",
+        "late",
+        "link",
+        "puts",
+        "queue",
+        "unanswered",
+    )
 
-    def __init__(self, link: ServerLink, queue: UplinkQueue, unanswered: int) -> None:
+    def __init__(self, link: ServerLink, queue: UplinkQueue, admission: Admission, unanswered: int) -> None:
         self.link = link
         self.queue = queue
+        self.admission = admission
         self.unanswered = unanswered
         self.accepted = link.accepted  # the highest number known to be durable for this device
         self.held = 0  # the number that was refused and has not come again; 0 = none
@@ -64,9 +79,9 @@ class Up:
             self.queue.withdraw(self.link.user, self.link.device, id, self)
             self.at_the_door = False
         elif route[:1] == "@":
-            self._begin()
-            self.answered(id, _OURS)
-            self.at_the_door = False
+            self._turn_away(id, _OURS)
+        elif (refusal := self.admission.message()) is not None:
+            self._turn_away(id, refusal)
         else:
             self._begin()
             where = self.link.route
@@ -76,6 +91,7 @@ class Up:
 
     def answered(self, id: int, refusal: Refusal | None) -> None:
         """The queue has decided (`ports.Sink`)."""
+        self.admission.waiting -= 1
         if refusal is None:
             if id > self.accepted:
                 self.accepted = id
@@ -101,7 +117,14 @@ class Up:
             if self.late:
                 self._send_late()
 
+    def _turn_away(self, id: int, refusal: Refusal) -> None:
+        """Refuse it before the queue has seen it."""
+        self._begin()
+        self.answered(id, refusal)
+        self.at_the_door = False
+
     def _begin(self) -> None:
+        self.admission.waiting += 1
         self.held = 0
         self.at_the_door = True
         self.puts += 1

@@ -1,0 +1,94 @@
+"""Who may come in when there is much to do: links that hear, and what goes up, are counted and refused apart.
+
+A flood of one never shuts the other out. Those who are in are never put out here, and nothing here looks at an inbox.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+
+from ..messages import Refusal, Role
+from .limits import Limits
+
+__all__ = ["COME_BACK_MS", "Admission"]
+
+COME_BACK_MS = 5000
+"""Within so long, and after a second, those come back who were refused because there was too much to do."""
+RETRY_MS = 1000
+"""The same for a message: in the middle of it."""
+
+
+class Admission:
+    """One gateway's. late_ms: how late the loop was when it was last looked at, milliseconds."""
+
+    def __init__(self, limits: Limits, late_ms: Callable[[], float]) -> None:
+        self._limits = limits
+        self._late_ms = late_ms
+        self.links = 0
+        """That messages come down on, with those whose HELLO is being answered."""
+        self.up_links = 0
+        self.waiting = 0
+        """What came up and is not answered yet: HELLOs of up links, and messages that are not durable."""
+        self.refused = {"links": 0, "up_links": 0, "messages": 0}
+        self._rate = limits.up_rate
+        self._allowed = float(limits.up_rate)
+        self._filled = time.monotonic()
+
+    def link(self, role: Role) -> Refusal | None:
+        """A HELLO with this role has come. Without an objection it is in, until `left`."""
+        if role != "up":
+            if (why := self._full(self.links, self._limits.links, "links", self._limits.late_ms)) is not None:
+                self.refused["links"] += 1
+                return Refusal("overloaded", why, _come_back())
+            self.links += 1
+            return None
+        why = self._full(self.up_links, self._limits.up_links, "links up", self._limits.up_late_ms) or self._crowded()
+        if why is not None:
+            self.refused["up_links"] += 1
+            return Refusal("overloaded", why, _come_back())
+        self.up_links += 1
+        return None
+
+    def left(self, role: Role) -> None:
+        """A link that was in is over."""
+        if role == "up":
+            self.up_links -= 1
+        else:
+            self.links -= 1
+
+    def message(self) -> Refusal | None:
+        """A message has come up."""
+        why = self._crowded()
+        if why is None and self._late_ms() > self._limits.up_late_ms:
+            why = self._late()
+        if why is None:
+            return None
+        self.refused["messages"] += 1
+        return Refusal("overloaded", why, random.randint(RETRY_MS // 2, RETRY_MS * 3 // 2))
+
+    def _full(self, count: int, most: int, what: str, late_ms: int) -> str | None:
+        if count >= most:
+            return f"this node has {most} {what} and takes no more"
+        return self._late() if self._late_ms() > late_ms else None
+
+    def _late(self) -> str:
+        return f"this node is {self._late_ms() / 1000:.1f} s late with its work and takes no more for now"
+
+    def _crowded(self) -> str | None:
+        """Of what goes up in all: too much at once, or too much in this second."""
+        if self.waiting >= self._limits.up_waiting:
+            return f"{self.waiting} messages and links wait for this node's answer"
+        if self._rate:
+            now = time.monotonic()
+            self._allowed = min(self._rate, self._allowed + (now - self._filled) * self._rate)
+            self._filled = now
+            if self._allowed < 1:
+                return f"this node takes {self._rate} messages and links up a second"
+            self._allowed -= 1
+        return None
+
+
+def _come_back() -> int:
+    return random.randint(1000, COME_BACK_MS)
