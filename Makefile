@@ -57,6 +57,7 @@ chaos: .venv/.with-test ## Kill, cut and stall everything for CHAOS_SECONDS, and
 
 exchanges: .venv/.with-test ## Lose, double and delay EXCHANGES of the tunnel, and see whether a message is lost or doubled
 	$(BIN)/python -m tests.proxies.lossy $(EXCHANGES)
+	$(BIN)/python -m tests.proxies.lossy --device $(EXCHANGES)
 
 hostile: .venv/.with-test .venv/.with-hostile ## Make hostile networks, and see what passes, and what of others (root)
 	$(BIN)/python -m tests.hostile --others --page docs

@@ -9,11 +9,20 @@ seconds=$1
 python=$PWD/.venv/bin/python
 corpus=$PWD/build/corpus
 preload=
-if command -v clang >/dev/null; then
+lacks=
+if ! command -v clang >/dev/null; then
+    lacks="clang"
+    packages="clang libclang-rt-14-dev"
+elif ! echo 'int main(void) { return 0; }' | clang -fsanitize=address,undefined -x c -o /dev/null - 2>/dev/null; then
+    lacks="clang's sanitizers"
+    packages="libclang-rt-$(clang -dumpversion | cut -d. -f1)-dev"
+fi
+if [ -z "$lacks" ]; then
     tools/build_apart.sh fuzz IMCORE_SANITIZE=1 CC=clang LDSHARED="clang -shared" CFLAGS=-fsanitize=fuzzer-no-link
     preload=$("$python" -c 'import atheris; print(atheris.path())')/asan_with_fuzzer.so
 else
-    echo "No clang: the compiled core is fuzzed without a view of its branches. For that: apt-get install clang" >&2
+    echo "imcore: $lacks missing: the compiled core is fuzzed without a view of its branches, and without sanitizers." >&2
+    echo "imcore: for them: apt-get install --no-install-recommends $packages" >&2
     tools/build_apart.sh fuzz
 fi
 cd build/fuzz

@@ -1,8 +1,10 @@
 #!/bin/sh
-# The tests under AddressSanitizer and UndefinedBehaviourSanitizer (Linux, GCC). Any report fails the run, also one of a
-# child process whose exit code no test looks at; of the leaks, those that name a module of ours: Python and the shells
-# that tests start leave some at exit. PYTHONMALLOC=malloc, so that the sanitizer sees each object by itself.
+# tools/sanitize.sh [TESTS ...]: the tests, or these of them, under AddressSanitizer and UndefinedBehaviourSanitizer
+# (Linux, GCC). Any report fails the run, also one of a child process whose exit code no test looks at; of the leaks,
+# those that name a module of ours: Python and the shells that tests start leave some at exit. PYTHONMALLOC=malloc, so
+# that the sanitizer sees each object by itself.
 set -eu
+[ $# -gt 0 ] || set -- tests
 python=$PWD/.venv/bin/python
 compiler=${CC:-gcc}
 tools/build_apart.sh sanitize CC="$compiler" IMCORE_SANITIZE=1
@@ -13,7 +15,7 @@ status=0
 LD_PRELOAD="$("$compiler" -print-file-name=libasan.so) $("$compiler" -print-file-name=libubsan.so)" \
     ASAN_OPTIONS="$log:detect_stack_use_after_return=1:exitcode=0" UBSAN_OPTIONS="$log:print_stacktrace=1" \
     PYTHONMALLOC=malloc PYTHONPATH="$PWD/src" \
-    "$python" -m pytest tests --hypothesis-profile=sanitize -o timeout=300 || status=$?
+    "$python" -m pytest "$@" --hypothesis-profile=sanitize -o timeout=300 || status=$?
 for report in reports/*; do
     [ -f "$report" ] || continue
     if grep -q 'LeakSanitizer: detected' "$report"; then

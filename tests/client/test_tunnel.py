@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,7 +23,7 @@ from tests.gateway.running import Running, run, running
 
 pytestmark = pytest.mark.usefixtures("quick")
 
-COUNT = 60
+COUNT = 25
 
 
 class Trial:
@@ -131,6 +132,31 @@ def test_a_way_that_holds_back_is_found_out_within_three_seconds_and_loses_no_me
                 took = asyncio.get_running_loop().time() - began
             assert message.body == b"1"
             assert [uplink.body for uplink in there.gateway.seen] == [b"first"]
+            assert there.learned.mode == "poll"
+            assert took < 4  # three, and what a busy machine adds
+
+    run(work())
+
+
+@pytest.mark.parametrize("way", [http_relays.holds_everything, http_relays.first_bytes_then_stalls])
+def test_and_so_is_one_by_which_messages_go_up_meanwhile_that_are_answered(way: Way, tmp_path: Path) -> None:
+    """Each answer to them says that the way down lags behind."""
+
+    async def work() -> None:
+        async with trial(tmp_path, way) as there, there.client() as im:
+            began = asyncio.get_running_loop().time()
+
+            async def chat() -> None:
+                for number in itertools.count():
+                    await there.push(number)
+                    await im.send("note", b"%d" % number)
+                    await asyncio.sleep(0.05)  # else it is enough for a stream to end, and to bring all of it
+
+            chatting = asyncio.create_task(chat())
+            assert [message.body for message in await first(im, 20)] == [b"%d" % number for number in range(20)]
+            took = asyncio.get_running_loop().time() - began
+            chatting.cancel()
+            await asyncio.wait([chatting])
             assert there.learned.mode == "poll"
             assert took < 4  # three, and what a busy machine adds
 

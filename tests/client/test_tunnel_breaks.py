@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from imcore.client import Client
+from imcore.client import Client, backoff, channel
 from tests.client.http_relays import Asked, Relay, Way, relay, response, streams, whole
 from tests.client.peer import first, until
 from tests.gateway.running import Running, run, running
@@ -106,6 +107,44 @@ def test_a_cut_at_any_byte_changes_nothing(way: str, tmp_path: Path) -> None:
             async with asyncio.TaskGroup() as tasks:
                 for _ in range(AT_ONCE):
                     tasks.create_task(some())
+
+    run(work())
+
+
+def loses(pattern: str) -> Way:
+    """Each request comes over a connection of its own, and is answered or not as the pattern says, over and over."""
+    fates = itertools.cycle(pattern)
+
+    async def way(proxy: Relay, asked: Asked, writer: asyncio.StreamWriter) -> bool:
+        if next(fates) == "y":
+            head, body = await whole(proxy, asked)
+            writer.write(response(head + b"\r\nConnection: close", body))
+            await writer.drain()
+        return False
+
+    return way
+
+
+@pytest.mark.parametrize(("pattern", "waits"), [("yn", False), ("ynn", False), ("ynnn", True)])
+def test_a_wait_comes_after_three_that_were_lost_and_is_as_short_as_the_first_where_others_were_answered(
+    pattern: str, waits: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caps: list[float] = []
+
+    class Watched(backoff.Backoff):
+        def next(self, least: float = 0.0) -> float:
+            caps.append(self._cap)
+            return super().next(least)
+
+    monkeypatch.setattr(channel, "Backoff", Watched)
+
+    async def work() -> None:
+        async with running(tmp_path) as gateway, relay(gateway.address, loses(pattern)) as (point, _):
+            async with asyncio.timeout(20), Client([point], "alice", "phone", receive=False) as im:
+                for number in range(11):
+                    await im.send("note", b"%d" % number)
+            assert [uplink.body for uplink in gateway.seen] == [b"%d" % number for number in range(11)]
+        assert set(caps) == ({backoff.FIRST_S} if waits else set())
 
     run(work())
 

@@ -1,5 +1,6 @@
 """A run of exchanges through a network that loses, doubles and delays requests and answers, and what became of every
-message: `python -m tests.proxies.lossy [EXCHANGES [SEED]]`."""
+message: `python -m tests.proxies.lossy [--device] [EXCHANGES [SEED]]`. The devices are imcore's clients; or, with
+`--device`, written against the wire alone."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import NamedTuple
 
 import uvloop
 
-from imcore import Node, Uplink
+from imcore import Client, Node, Uplink
 from tests.proxies.device import Device
 from tests.proxies.simulated import Faults, Loses
 
@@ -68,8 +69,34 @@ def _round(sent: list[bytes]) -> list[bytes]:
     return [b"%d" % number for number in range(len(sent) + 1, len(sent) + 1 + ROUND)]
 
 
-async def _device(proxy: Loses, name: str, exchanges: int, tally: Tally) -> None:
-    """Send and receive until the network has seen enough exchanges, and then until all is there."""
+Drive = Callable[[Loses, str, int, Tally], Coroutine[None, None, None]]
+"""Sends and receives until the network has seen enough exchanges, and then until all is there."""
+
+
+async def by_client(proxy: Loses, name: str, exchanges: int, tally: Tally) -> None:
+    """With imcore's client, which looks after itself."""
+    level = asyncio.Event()  # what was sent has come back
+
+    async def take() -> None:
+        async for message in im:
+            tally.taken.append(message.body)
+            if len(tally.taken) >= len(tally.sent):
+                level.set()
+
+    async with Client([f"http://127.0.0.1:{proxy.port}"], name, "phone") as im, asyncio.TaskGroup() as group:
+        taking = group.create_task(take())
+        while proxy.exchanges < exchanges:
+            for _ in range(ROUND // BATCH):
+                bodies = [b"%d" % (len(tally.sent) + number) for number in range(1, BATCH + 1)]
+                tally.sent.extend(bodies)
+                level.clear()
+                await asyncio.gather(*(im.send("note", body, timeout=None) for body in bodies))
+        await level.wait()
+        taking.cancel()
+
+
+async def by_device(proxy: Loses, name: str, exchanges: int, tally: Tally) -> None:
+    """By the wire alone."""
     device = Device(name, proxy.port, patience=1.0)
     over = False
 
@@ -87,7 +114,7 @@ async def _device(proxy: Loses, name: str, exchanges: int, tally: Tally) -> None
     tally.taken.extend(device.taken)
 
 
-async def lossy(data: Path, exchanges: int, seed: int) -> Figures:
+async def lossy(data: Path, exchanges: int, seed: int, drive: Drive = by_client) -> Figures:
     """At least so many exchanges of several devices, each of which gets back what it sends."""
     figures = Figures()
     tallies = {f"user{number}": Tally([], [], []) for number in range(DEVICES)}
@@ -103,7 +130,7 @@ async def lossy(data: Path, exchanges: int, seed: int) -> Figures:
         port = int(node.addresses[0].rpartition(":")[2])
         async with Loses(port, Faults(), seed) as proxy, asyncio.TaskGroup() as group:
             for name, tally in tallies.items():
-                group.create_task(_device(proxy, name, exchanges, tally))
+                group.create_task(drive(proxy, name, exchanges, tally))
         for sent, heard, taken in tallies.values():
             figures.sent += len(sent)
             figures.judge(sent, heard)
@@ -114,11 +141,13 @@ async def lossy(data: Path, exchanges: int, seed: int) -> Figures:
 
 
 def main() -> int:
-    exchanges = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
-    seed = int(sys.argv[2]) if len(sys.argv) > 2 else random.SystemRandom().randrange(1 << 32)
+    numbers = [int(each) for each in sys.argv[1:] if each != "--device"]
+    drive = by_device if "--device" in sys.argv else by_client
+    exchanges = numbers[0] if numbers else 100_000
+    seed = numbers[1] if len(numbers) > 1 else random.SystemRandom().randrange(1 << 32)
     print(f"seed {seed}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        figures = uvloop.run(lossy(Path(folder), exchanges, seed))
+        figures = uvloop.run(lossy(Path(folder), exchanges, seed, drive))
     print(figures)
     return int(bool(figures.lost or figures.doubled or figures.reordered))
 

@@ -9,14 +9,17 @@ from pathlib import Path
 import pytest
 
 from tests.gateway.running import run
-from tests.proxies.lossy import Figures, lossy
+from tests.proxies.lossy import Drive, Figures, by_client, by_device, lossy
 
-SLICE = int(os.environ.get("LOSSY_EXCHANGES", "4000"))
+SLICE = int(os.environ.get("LOSSY_EXCHANGES", "2500"))
 
 
 @pytest.mark.timeout(120 + SLICE // 100)
-def test_requests_and_answers_lost_doubled_and_late_lose_double_and_reorder_no_message(tmp_path: Path) -> None:
-    figures = run(lossy(tmp_path, SLICE, random.SystemRandom().randrange(1 << 32)))
+@pytest.mark.parametrize("drive", [by_client, by_device])
+def test_requests_and_answers_lost_doubled_and_late_lose_double_and_reorder_no_message(
+    drive: Drive, tmp_path: Path
+) -> None:
+    figures = run(lossy(tmp_path, SLICE, random.SystemRandom().randrange(1 << 32), drive))
     assert (figures.lost, figures.doubled, figures.reordered) == (0, 0, 0), figures
     assert figures.exchanges >= SLICE
     assert figures.happened is not None

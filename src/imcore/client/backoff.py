@@ -35,4 +35,8 @@ class Backoff:
     def lived(self, seconds: float) -> None:
         """A link lasted so long."""
         if seconds >= LIVED_S:
-            self._cap = self._first
+            self.served()
+
+    def served(self) -> None:
+        """A link did all that it was there for, however short it was: the next break begins from the start."""
+        self._cap = self._first

@@ -124,7 +124,8 @@ class Channel:
                     self._moving = True
                     continue
                 if link.served:
-                    self._superseded = again = 0
+                    self._superseded = again = brief = 0
+                    backoff.served()
                     await self._pause(link, now() - began)
                     continue
                 self._opened.clear()

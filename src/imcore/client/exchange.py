@@ -21,7 +21,7 @@ from .link import ClientLink, Owner
 __all__ = ["ExchangeLink"]
 
 _OPEN = moves(Phase.CLIENT_TUNNEL)
-_HELD = {outcome.name for outcome in (Outcome.CLOSED, Outcome.TRUNCATED, Outcome.PROXY_LOST)}
+_BROKE = {outcome.name for outcome in (Outcome.CLOSED, Outcome.TRUNCATED, Outcome.PROXY_LOST)}
 
 FIRST_S = 1.0
 """How long the WELCOME of a stream may take on a way that was not seen to stream, seconds, beside the round trip."""
@@ -177,8 +177,11 @@ class ExchangeLink(ClientLink):
     # What it means.
 
     def _checked(self) -> None:
+        """Of a stream that was not seen to stream yet, and perhaps never will, the deadlines tell."""
         self._checking = False
-        if self.open and self.owner.lags(self):
+        manner = self.tunnel.manner
+        if self.open and self.owner.lags(self) and (self.polls or self._streaming or manner.sure):
+            manner.sure = manner.sure and (self.polls or self._streaming)
             self.again = True
             self.die("timeout", "the inbox goes on, but nothing came: asking for it anew")
 
@@ -186,7 +189,9 @@ class ExchangeLink(ClientLink):
         post = self.post
         if post is not None and post.answered and self.beat is not None and self.reason.retry_ms == 0:
             self.served = self.offset == post.body or self.paused  # else the last frame is not whole
-            if not self.served:
+            if self.served:
+                self.tunnel.served = True
+            else:
                 self._named(met(Outcome.TRUNCATED, f"{post.body - self.offset} bytes of a frame"))
         elif isinstance(error, WayError) and post is not None:
             self._failed(error.outcome, post)
@@ -207,9 +212,12 @@ class ExchangeLink(ClientLink):
             self.again = True
         elif self.path == "down" and self.beat is not None and not self.polls:
             manner.broke()
-        elif self.polls and took_s >= HELD_S and outcome in _HELD:
+        elif self.polls and took_s >= HELD_S and outcome in _BROKE:
             manner.held_too_long(took_s)
             self.again = True
+        if outcome in _BROKE:  # by chance, where others have just been answered: that costs no wait
+            self.again = self.again or self.tunnel.served
+            self.tunnel.served = False
 
     def _pinged(self, id: int, body: bytes) -> None:
         if len(body) not in (0, 2):
@@ -229,8 +237,8 @@ class ExchangeLink(ClientLink):
         self.beat = Heartbeat(*welcome.heartbeat, self.loop.time() - self.said)
         if not self.opened.done():
             self.opened.set_result(welcome)
-        if not self.polls and self.path == "down":
-            self.expect((SURE_S if self.tunnel.manner.sure else SECOND_S) + PATIENCE_RTT * self.tunnel.rtt)
+        if not self.polls and self.path == "down":  # as long as more comes, the second ping is behind that
+            self.expect((SURE_S if self.tunnel.manner.sure else SECOND_S) + PATIENCE_RTT * self.tunnel.rtt, renew=True)
 
     def _blame(self, error: RemoteError) -> None:
         """What came is not what a gateway says: nobody is there to be told."""

@@ -214,6 +214,8 @@ class Tunnel:
         self._sessions: deque[str] = deque(maxlen=64)
         self.rtt = 0.0
         """How long a connection takes to be made, seconds: a round trip, and with TLS some more."""
+        self.served = False
+        """An exchange was answered, and none has failed since."""
 
     async def reach(self, path: Path) -> None:
         """See to it that there is a connection for the next exchange on this path. Raises OSError."""
