@@ -107,6 +107,9 @@ class AccessList(msgspec.Struct, frozen=True):
     """Whose customer the caller's address is, as far as the service knows."""
     region: Name = ""
     back_off: BackOff = BackOff()
+    still_s: Annotated[int, Meta(ge=0, le=65535)] = 0
+    """How long a connection may be silent on most networks of this carrier, seconds, as their devices found out; 0 =
+    nobody knows. Where to begin to look, and no promise."""
 
 
 class Measured(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -132,6 +135,8 @@ class Report(msgspec.Struct, frozen=True):
     device: Name
     role: Direction
     measured: Annotated[list[Measured], Meta(min_length=1, max_length=64)]
+    still_s: Annotated[int, Meta(ge=0, le=65535)] = 0
+    """How long a connection may be silent on the device's network, seconds, as it found out; 0 = it does not know."""
 
 
 PublicKeys = Mapping[str, Ed25519PublicKey]

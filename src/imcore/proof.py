@@ -25,11 +25,13 @@ __all__ = [
     "NONCE",
     "PROBE_PATH",
     "PROBE_SIZE",
+    "STILL_PATH",
     "Proof",
     "fill_page",
     "probe_page",
     "read_fill",
     "read_probe",
+    "still_page",
 ]
 
 PROBE_PATH = "/im/probe"
@@ -38,6 +40,8 @@ PROBE_SIZE = 1024
 FILL_PATH = "/im/fill"
 FILL_MOST = 64 * 1024
 """Bytes of the fill; a probe's size at least."""
+STILL_PATH = "/im/still"
+"""Where a gateway is asked to say nothing for a while, and then a word: whether that still comes through."""
 NONCE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 _PROBE = re.compile(rb"(imcore probe 1\nnode: ([^\n]*)\nnonce: ([^\n]*)\n)signature: ([^\n]*)\n( *)\n")
@@ -62,6 +66,11 @@ def fill_page(node: str, nonce: str, size: int, key: Ed25519PrivateKey) -> bytes
     """Four lines, a fifth with the signature over them in base64, and SHAKE-128 of the nonce up to `size` bytes."""
     front = _signed(f"imcore fill 1\nnode: {node}\nnonce: {nonce}\nsize: {size}\n", key)
     return front + _fill(nonce, size - len(front))
+
+
+def still_page(nonce: str) -> bytes:
+    """Two lines that show whose answer it is. There is nothing to prove: nobody is told anything on this connection."""
+    return b"imcore still 1\nnonce: %b\n" % nonce.encode()
 
 
 def read_probe(page: bytes, nonce: str, keys: Iterable[Ed25519PublicKey]) -> Proof:

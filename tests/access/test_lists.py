@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import jwt
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -13,7 +15,8 @@ from imcore.access.lists import Lists
 from imcore.access.ranking import Ranking
 from imcore.access.settings import Access, Point
 from imcore.access.shares import SHARES, Shares, drawn
-from imcore.access_list import key_id, open_list
+from imcore.access.stills import Stills
+from imcore.access_list import TYPE, key_id, open_list
 from imcore.bus.ports import Load
 
 OLD, NEW = (Ed25519PrivateKey.from_private_bytes(bytes([fill] * 32)) for fill in (1, 2))
@@ -33,7 +36,8 @@ class Made:
         ranking = Ranking(self.points, self.levels, Figures())
         settings = Access(points=self.points, most=2, lifetime_s=600)
         self.shares = Shares(b"secret")
-        self.lists = Lists(ranking, self.shares, settings, [OLD, NEW], lambda: self.now)
+        self.stills = Stills()
+        self.lists = Lists(ranking, self.stills, self.shares, settings, [OLD, NEW], lambda: self.now)
 
 
 def test_a_list_says_what_the_settings_say() -> None:
@@ -41,6 +45,22 @@ def test_a_list_says_what_the_settings_say() -> None:
     opened = open_list(made.lists.signed(Origin("telecom", "east"), "up", "192.0.2.9", []), KEYS, "up", made.now)
     assert (opened.iat, opened.exp, opened.refresh_s) == (1_800_000_000, 1_800_000_600, 300)
     assert (opened.carrier, opened.region, len(opened.points)) == ("telecom", "east", 2)
+
+
+def test_a_list_says_how_long_connections_may_be_silent_where_the_callers_are_and_old_ones_do_not() -> None:
+    made = Made()
+    telecom, other = Origin("telecom", "east"), Origin("other", "east")
+    for number in range(20):
+        made.stills.hear((str(number),), telecom, 300, made.now)
+    found = [
+        open_list(made.lists.signed(origin, "up", "192.0.2.9", []), KEYS, "up", made.now).still_s
+        for origin in (telecom, other)
+    ]
+    assert 240 <= found[0] <= 300
+    assert found[1] == 0
+    claims = {"role": "up", "iat": 1, "exp": 2_000_000_000, "refresh_s": 9, "points": []}
+    old = jwt.PyJWS().encode(msgspec.json.encode(claims), OLD, "EdDSA", headers={"typ": TYPE, "kid": IDS[0]})
+    assert open_list(old.encode(), KEYS, "up", made.now).still_s == 0
 
 
 def test_each_share_of_the_callers_has_its_own() -> None:

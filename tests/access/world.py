@@ -18,6 +18,7 @@ from imcore.access.levels import Levels
 from imcore.access.ranking import Ranking
 from imcore.access.settings import Point
 from imcore.access.shares import Shares, drawn
+from imcore.access.stills import Stills
 from imcore.access_list import MULTI_LINE, AccessPoint, Measured, Report
 from imcore.bus.ports import Load
 
@@ -100,7 +101,7 @@ class World:
         self.ranking = Ranking(self.points, self.levels, figures)
         self.counters: Counter[str] = Counter()
         self.shares = Shares(b"a secret")
-        self.hearing = Hearing(figures, self.shares, self.counters)
+        self.hearing = Hearing(figures, Stills(), self.shares, self.counters)
         self.devices = [
             Device(
                 f"device-{number}",

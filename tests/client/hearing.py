@@ -14,6 +14,7 @@ from imcore.points import Point
 from imcore.ways.dial import Stream
 from imcore.ways.learned import Manner
 from imcore.ways.memory import Memory
+from imcore.ways.still import Still
 from imcore.ways.tunnel import Path, Tunnel, _Connection
 
 __all__ = ["Heard", "hear"]
@@ -84,6 +85,11 @@ class Owner:
 
     def too_large(self, link: ClientLink, size: int) -> None:
         self.told.append(("too large",))
+
+    def still(self, link: ClientLink) -> Still:
+        return Still()
+
+    def died(self, link: ClientLink, silence_s: float) -> None: ...
 
     def going(self, link: ClientLink, notice: GoAway) -> None:
         self.told.append(("going", notice))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from imcore.client.backoff import FIRST_S, LIVED_S, MOST_S, Backoff
 from imcore.client.heartbeat import OVERDUE_S, PATIENCE_S, Heartbeat, acknowledged, unsent
+from imcore.ways.still import Still
 
 
 @given(st.integers(1, 65535), st.integers(0, 65535), st.floats(0, 60))
@@ -51,6 +52,25 @@ def test_between_pings_it_says_how_long_until_the_next() -> None:
     pause = beat.pause(100.0)
     assert beat.left(100.0) == pytest.approx(pause)
     assert beat.left(101.0) == pytest.approx(pause - 1)
+
+
+def test_it_follows_what_the_network_stands_within_the_gateways_bounds() -> None:
+    beat = Heartbeat(30, 600, 0.01)
+    for holds_s, most_s in ((300.0, 300.0), (2000.0, 600.0), (5.0, 30.0)):
+        beat.follow(Still(holds_s=holds_s))
+        assert 0.8 * most_s <= beat.pause(0.0) <= 0.9 * most_s
+
+
+def test_a_silence_is_from_one_answer_to_the_next_ping_and_a_sleep_is_none() -> None:
+    beat = Heartbeat(30, 600, 0.1)
+    beat.ping(0.0)
+    assert beat.silence == 0, "nothing was answered before"
+    assert beat.pong(1, 0.1)
+    beat.ping(25.1)
+    assert beat.silence == 25.0
+    assert beat.pong(2, 25.2)
+    beat.ping(3625.2)
+    assert beat.silence == 0
 
 
 def test_only_the_last_ping_is_answered_and_once() -> None:

@@ -72,9 +72,10 @@ class _Figure:
     """One histogram. A weight of 1 at time `t` is written as 2**((t - since) / half-life), so that nothing has to be
     touched for it to fade."""
 
-    __slots__ = ("latest", "since", "speed", "total", "weights")
+    __slots__ = ("half_life", "latest", "since", "speed", "total", "weights")
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, half_life: float) -> None:
+        self.half_life = half_life
         self.weights = array("f", bytes(4 * BUCKETS))
         self.total = 0.0
         self.since = now
@@ -82,7 +83,7 @@ class _Figure:
         self.speed = 0.0  # the quantile, 0 = to be found anew
 
     def add(self, bucket: int, now: float) -> None:
-        age = (now - self.since) / HALF_LIFE_S
+        age = (now - self.since) / self.half_life
         if age > _RESCALE:
             self.fade(now)
             age = 0.0
@@ -94,29 +95,32 @@ class _Figure:
 
     def fade(self, now: float) -> None:
         """Bring the weights down to what they are worth now."""
-        factor = 2.0 ** (max(self.since - now, -1000 * HALF_LIFE_S) / HALF_LIFE_S)
+        factor = 2.0 ** (max(self.since - now, -1000 * self.half_life) / self.half_life)
         self.weights = array("f", [weight * factor for weight in self.weights])
         self.total = sum(self.weights)
         self.since = now
 
     def weight(self, now: float) -> float:
         """How many measurements it is worth now."""
-        return float(self.total * 2.0 ** (min(self.since - now, 0.0) / HALF_LIFE_S))
+        return float(self.total * 2.0 ** (min(self.since - now, 0.0) / self.half_life))
 
-    def quantile(self) -> float:
-        """Milliseconds; infinity = too many attempts fail."""
+    def quantile(self, share: float) -> float:
+        """That of which so large a share is not slower; infinity = too many attempts fail."""
         if self.speed:
             return self.speed
         up_to = accumulate(self.weights)
-        bucket = next((number for number, weight in enumerate(up_to) if weight >= self.total * QUANTILE), FAILED)
+        bucket = next((number for number, weight in enumerate(up_to) if weight >= self.total * share), FAILED)
         self.speed = math.inf if bucket == FAILED else STEP**bucket
         return self.speed
 
 
 class Figures:
-    """All of them, the longest untouched first."""
+    """All of them, the longest untouched first. half_life_s: after so long what was measured counts half. quantile:
+    which share of it decides."""
 
-    def __init__(self) -> None:
+    def __init__(self, half_life_s: float = HALF_LIFE_S, quantile: float = QUANTILE) -> None:
+        self._half_life_s = half_life_s
+        self._quantile = quantile
         self._figures: OrderedDict[Key, _Figure] = OrderedDict()
         self._changed: set[Key] = set()
 
@@ -135,7 +139,7 @@ class Figures:
         for wider in _wider(key):
             figure = self._figures.get(wider)
             if figure is None:
-                figure = self._figures[wider] = _Figure(now)
+                figure = self._figures[wider] = _Figure(now, self._half_life_s)
                 if len(self._figures) > FIGURES_MOST:
                     self._changed.discard(self._figures.popitem(last=False)[0])
             else:
@@ -150,7 +154,7 @@ class Figures:
         for wider in _wider(key):
             figure = self._figures.get(wider)
             if figure is not None and figure.weight(now) >= max(FRESH, SUPPORT * self._weight(wider.whole, now)):
-                return figure.quantile(), wider.carrier != ALL
+                return figure.quantile(self._quantile), wider.carrier != ALL
         return None, False
 
     def _weight(self, key: Key, now: float) -> float:
@@ -176,7 +180,7 @@ class Figures:
         for row in rows:
             if len(row.weights) != 4 * BUCKETS or now - row.at > KEPT_S:
                 continue
-            figure = _Figure(min(row.at, now))
+            figure = _Figure(min(row.at, now), self._half_life_s)
             figure.weights.frombytes(row.weights)
             figure.weights = figure.weights[BUCKETS:]
             figure.total = sum(figure.weights)

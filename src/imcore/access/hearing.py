@@ -10,16 +10,19 @@ from .carriers import Origin
 from .figures import Figures, Key
 from .ranking import Ranking
 from .shares import Shares, drawn
+from .stills import Stills
 from .voices import Voices
 
 __all__ = ["Hearing"]
 
 
 class Hearing:
-    """figures: what is measured goes there. shares: who was sent where. counters: what became of what was reported."""
+    """figures, stills: what is measured goes there. shares: who was sent where. counters: what became of what was
+    reported."""
 
-    def __init__(self, figures: Figures, shares: Shares, counters: Counter[str]) -> None:
+    def __init__(self, figures: Figures, stills: Stills, shares: Shares, counters: Counter[str]) -> None:
         self._figures = figures
+        self._stills = stills
         self._shares = shares
         self._counters = counters
         self._voices = Voices()
@@ -50,6 +53,8 @@ class Hearing:
             else:
                 self._counters["reports"] += 1
                 self._add(Key(*origin, report.role, point, 0, ""), ways, now)
+                if report.still_s:
+                    self._stills.hear(voice, origin, report.still_s, now)
 
     def _add(self, key: Key, ways: Mapping[tuple[int, str], float | None], now: float) -> None:
         """One voice about a point, by its best way, and about each of its ways."""

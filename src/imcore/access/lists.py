@@ -11,6 +11,7 @@ from .carriers import Origin
 from .ranking import Ranking
 from .settings import Access
 from .shares import Shares, drawn
+from .stills import Stills
 
 __all__ = ["Lists"]
 
@@ -24,12 +25,14 @@ class Lists:
     def __init__(
         self,
         ranking: Ranking,
+        stills: Stills,
         shares: Shares,
         settings: Access,
         keys: Sequence[Ed25519PrivateKey],
         clock: Callable[[], float],
     ) -> None:
         self._ranking = ranking
+        self._stills = stills
         self._shares = shares
         self._settings = settings
         self._clock = clock
@@ -66,5 +69,6 @@ class Lists:
             points=points,
             carrier=origin.carrier,
             region=origin.region,
+            still_s=self._stills.of(origin, now),
         )
         return sign_list(made, key)

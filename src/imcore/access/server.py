@@ -32,6 +32,7 @@ from .lists import Lists
 from .ranking import Ranking
 from .settings import Access, Point
 from .shares import Shares, drawn
+from .stills import Stills
 from .store import Store
 from .voices import Rate, neighbourhood
 
@@ -82,11 +83,12 @@ class AccessService:
         self._stopping = asyncio.Event()
         self._levels = Levels(settings.links_most, time.monotonic)
         self.figures = Figures()
+        self._stills = Stills()
         self._names = Names(settings.names, settings.ttl_s)
         self._proxies = Prefixes((prefix, True) for prefix in settings.proxies)
         self._by_address, self._by_user = Rate(*BY_ADDRESS), Rate(*BY_USER)
         self._shares = Shares(keys[0].private_bytes_raw())
-        self._hearing = Hearing(self.figures, self._shares, self.counters)
+        self._hearing = Hearing(self.figures, self._stills, self._shares, self.counters)
         self._origins = Origins(settings.networks, settings.databases, settings.carriers)
         self._nearby = lru_cache(NEARBY)(lambda peer: self._caller(exit_address(peer, (), self._proxies)))
         self.begin(settings.points)
@@ -99,7 +101,9 @@ class AccessService:
             stack.push_async_callback(asyncio.to_thread, self._store.close)
             try:
                 now = time.time()
-                self.figures.restore(await asyncio.to_thread(self._store.load, now), now)
+                rows = await asyncio.to_thread(self._store.load, now)
+                self.figures.restore((row for row in rows if row.key.role in get_args(Direction)), now)
+                self._stills.restore(rows, now)
             except OSError as error:
                 _log.error("the figures of earlier races can't be read, and are measured anew: %s", error)
             self._stopping.clear()
@@ -119,7 +123,7 @@ class AccessService:
     def begin(self, points: Sequence[Point]) -> None:
         """These are the points."""
         self._ranking = Ranking(points, self._levels, self.figures)
-        self._lists = Lists(self._ranking, self._shares, self._settings, self._keys, time.time)
+        self._lists = Lists(self._ranking, self._stills, self._shares, self._settings, self._keys, time.time)
 
     def add_routes(self, application: web.Application) -> None:
         """What the service answers."""
@@ -235,13 +239,14 @@ class AccessService:
             await self._save()
 
     async def _save(self) -> None:
-        rows = self.figures.changed(time.time())
+        rows = [*self.figures.changed(time.time()), *self._stills.figures.changed(time.time())]
         if not rows:
             return
         try:
             await asyncio.to_thread(self._store.save, rows, time.time())
         except OSError as error:
             self.figures.again(rows)
+            self._stills.figures.again(rows)
             _log.error("figures of %d races could not be saved, and are tried again: %s", len(rows), error)
 
 

@@ -23,6 +23,7 @@ from ..points import parse_points
 from ..ways.finder import Ways
 from ..ways.memory import Memory
 from ..ways.resolve import Resolve, system
+from ..ways.still import Still
 from .connection import Channels, Connection, State, Token
 from .downlink import ACK_COUNT, ACK_S, Downlink, Message
 from .exchange import ExchangeLink
@@ -32,6 +33,7 @@ from .link import ClientLink
 from .media import Media, Transfers
 from .rooms import PUBLISH_MOST, Rooms
 from .sending import Receipt, Sending, Settled, again, check
+from .standing import Standing
 from .state import StateFile
 
 __all__ = ["Client", "Receipt", "Settled", "State", "Token"]
@@ -42,7 +44,7 @@ FAREWELL_S = 3.0
 """How long it may take until the gateway has confirmed that it has read everything, when the client closes, seconds."""
 
 
-class Client(Transfers):
+class Client(Transfers, Standing):
     """A device: `async with Client(points=["im.example.com:8080"], token="…", device="phone") as im`.
 
     points: ways in, as `host`, `host:port`, `tcp://…`, `tls://…`, or through the HTTP tunnel `http://…` and `https://…`:
@@ -260,21 +262,6 @@ class Client(Transfers):
             link.resume()
         return message
 
-    @property
-    def dropped(self) -> int:
-        """Room messages that were dropped because the application was too slow for them."""
-        return self._downlink.dropped
-
-    @property
-    def unconfirmed(self) -> int:
-        """Messages that were given to `send` and have no answer."""
-        return len(self._sending)
-
-    @property
-    def up_state(self) -> State:
-        """Where what goes up stands; where one link does both, the same as `state`."""
-        return self._connection.up_state
-
     # What a link tells (`OpeningOwner`).
 
     def opening(self, link: ClientLink) -> None:
@@ -354,6 +341,13 @@ class Client(Transfers):
         if link is self._connection.down and not link.paused and self._downlink.behind(head):
             return self._downlink.received
         return None
+
+    def still(self, link: ClientLink) -> Still:
+        return self._connection.spare.known()
+
+    def died(self, link: ClientLink, silence_s: float) -> None:
+        if link is self._connection.down:
+            self._connection.spare.died(silence_s)
 
     def going(self, link: ClientLink, notice: GoAway) -> None:
         self._connection.leave(link, notice)

@@ -20,6 +20,7 @@ from .channel import Channel, State
 from .exchange import ExchangeLink
 from .link import ClientLink
 from .opening import Opening, OpeningOwner, Token, Want
+from .spare import Spare
 
 __all__ = ["Channels", "Connection", "State", "Token"]
 
@@ -55,6 +56,7 @@ class Connection:
         short = ways.finder("up", self._is_apart)
         self.long = Channel(long, self._open_long, self._wanted, renews, receive, echoes, say)
         self.short = Channel(short, self._open_short, self._sent_for, renews, False, echoes, lambda state, text: None)
+        self.spare = Spare(ways.memory, long.still, lambda: self.long.good, lambda: long.still_s)
         self._need = asyncio.Event()
         self._ready = asyncio.Event()
         self._ready.set()
@@ -97,6 +99,7 @@ class Connection:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self.long.run())
                     group.create_task(self.short.run())
+                    group.create_task(self.spare.run())
             except BaseExceptionGroup as failed:
                 raise failed.exceptions[0] from None
         finally:
@@ -141,17 +144,21 @@ class Connection:
             self.short.say(State.OPEN, "")
             return
         self.long.switch(link)
+        self.spare.begin(link)
         if link.role == "both" and (short := self.short.link) is not None:
             self.short.lost(short)
             short.close()
 
     def lost(self, link: ClientLink) -> bool:
         """The link is over; False if it was not one that is used."""
+        if link is self.long.link:
+            self.spare.begin(None)
         return self.long.lost(link) or self.short.lost(link)
 
     def leave(self, link: ClientLink, notice: GoAway) -> None:
         """The gateway asks us to go. What goes up stays until the gateway closes it."""
         if link is self.long.link:
+            self.spare.begin(None)
             self.long.leave(link, notice)
 
     async def round_trip(self) -> float | None:

@@ -9,14 +9,14 @@ import random
 import socket
 import sys
 
+from ..ways.still import USUAL_S, Still
+
 if sys.platform == "linux":
     import fcntl
     import termios
 
 __all__ = ["Heartbeat", "acknowledged", "unsent"]
 
-USUAL_S = 30.0
-"""Seconds between pings, if the gateway allows it: no NAT that we know forgets a mapping sooner."""
 DOUBTS_MOST = 5
 PATIENCE_S = 3.0
 """The least time that an answer gets, seconds."""
@@ -30,11 +30,14 @@ class Heartbeat:
     """One link's. least_s, most_s: the gateway's bounds on the time between pings (wire: `Welcome.heartbeat`). rtt: the
     first round trip, measured on the handshake, seconds."""
 
-    __slots__ = ("_interval", "_next", "_since", "_suspect", "_token", "rtt", "waiting")
+    __slots__ = ("_heard", "_interval", "_next", "_since", "_suspect", "_token", "bounds", "rtt", "waiting")
 
     def __init__(self, least_s: float, most_s: float, rtt: float) -> None:
+        self.bounds = least_s, most_s
+        """The gateway's, seconds."""
         self._interval = min(max(USUAL_S, least_s), most_s)
         self._since = 0.0
+        self._heard = 0.0
         self._next = 0.0
         self._token = 0
         self._suspect = -1
@@ -42,6 +45,10 @@ class Heartbeat:
         """The smoothed round trip, seconds."""
         self.waiting = False
         """A ping is not answered yet."""
+
+    def follow(self, still: Still) -> None:
+        """So long may a link be silent on this network: from the next pause on."""
+        self._interval = still.within(*self.bounds)
 
     def ping(self, now: float) -> tuple[int, bytes]:
         """Token and body of the ping that goes now. The body says when the next sign of life comes at the latest: the
@@ -67,6 +74,7 @@ class Heartbeat:
         if not self.waiting or token != self._token:
             return False
         self.waiting = False
+        self._heard = now
         self.rtt += (now - self._since - self.rtt) / 4
         return True
 
@@ -80,6 +88,13 @@ class Heartbeat:
     def left(self, now: float) -> float:
         """Seconds until the ping that `pause` gave the time of; 0 or less if it is due."""
         return self._next - now
+
+    @property
+    def silence(self) -> float:
+        """From the answer before to the ping that is on its way, seconds; 0 = it is not known, or it was longer than it
+        was meant to be: then the machine slept."""
+        seconds = self._since - self._heard if self._heard else 0.0
+        return seconds if seconds <= self._interval else 0.0
 
     def doubt(self, received: int) -> bool:
         """The head is ahead of what came. True if it was already, with the same number, a while ago: a push was

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol, Self
 
-from .._codec import ACK, ERROR, FAILED, GOAWAY, HELLO, MSG, PING, PONG, ROOM, WELCOME
+from .._codec import ACK, ERROR, FAILED, GOAWAY, HEADER_SIZE, HELLO, MSG, PING, PONG, ROOM, WELCOME
 from .._hub import Hub
 from .._link import Link
 from ..errors import FrameError, LinkClosed, RemoteError, WayError
 from ..messages import Error, GoAway, Hello, Refusal, Resume, Role, Welcome, pack, unpack
 from ..session import HELLO_LIMIT, Phase, moves
 from ..ways.outcomes import Outcome, met, of_error
+from ..ways.still import Still
 from .heartbeat import Heartbeat, acknowledged
 
 __all__ = ["ClientLink", "Owner"]
@@ -56,6 +57,12 @@ class Owner(Protocol):
     def lacks(self, link: ClientLink, head: int) -> int | None:
         """The inbox's newest number is `head`: what this link has brought, if that is not all that it should have."""
 
+    def still(self, link: ClientLink) -> Still:
+        """How long it may be silent, as far as is known."""
+
+    def died(self, link: ClientLink, silence_s: float) -> None:
+        """It did not survive a silence that it should have."""
+
     def going(self, link: ClientLink, notice: GoAway) -> None:
         """The gateway asks us to leave."""
 
@@ -81,6 +88,7 @@ class ClientLink(Link):
         "owner",
         "paused",
         "polls",
+        "quiet",
         "reason",
         "role",
         "said",
@@ -125,6 +133,8 @@ class ClientLink(Link):
         self.wire = -1
         """The descriptor beneath, whatever carries the frames; -1 = not known."""
         self.paused = False
+        self.quiet = -1
+        """Bytes that had come when the last ping was answered; -1 = nothing is known about the silence since."""
 
     def hello(self, hello: Hello, patience: float) -> None:
         """Say who we are; the answer has `patience` seconds."""
@@ -220,7 +230,7 @@ class ClientLink(Link):
             if left > 0 and not self.owner.waits(self):  # all was answered, and it is no time for a heartbeat
                 self.expect(left)
             else:
-                self._ping(beat)
+                self._ping(beat, alone=self.quiet == self.offset and not self.owner.waits(self))
         elif self.paused or self._moves():
             self.expect(beat.patience, renew=True)
         elif self.beats and not self.over.done() and self.owner.waits(self):
@@ -228,6 +238,8 @@ class ClientLink(Link):
             self.leave()  # another one is opened beside it: whichever answers first is the one
             self.expect(beat.patience, renew=True)
         else:
+            if self.quiet >= 0 and beat.silence:
+                self.owner.died(self, beat.silence)
             self.meet(met(Outcome.FROZEN, f"no answer to a ping within {beat.patience:.1f} s", self.offset))
 
     def on_end(self, error: Exception | None) -> None:
@@ -264,6 +276,7 @@ class ClientLink(Link):
         self.expect_moves(_OPEN, welcome.max_frame)
         self.owner.welcomed(self, welcome)
         self.beat = Heartbeat(*welcome.heartbeat, self.loop.time() - self.said)
+        self.beat.follow(self.owner.still(self))
         if not self.opened.done():
             self.opened.set_result(welcome)
         if self.beats:
@@ -283,6 +296,7 @@ class ClientLink(Link):
         beat = self.beat
         if beat is None or not beat.pong(token, self.loop.time()):
             return
+        self.quiet = self.offset + HEADER_SIZE + len(body)
         self._sound(True)
         if not self.beats:
             self.due()
@@ -311,7 +325,10 @@ class ClientLink(Link):
         self.reason = LinkClosed(why.code, str(why), 0)
         self.reason.__cause__ = why
 
-    def _ping(self, beat: Heartbeat) -> None:
+    def _ping(self, beat: Heartbeat, *, alone: bool = False) -> None:
+        """alone: nothing has moved since the last one, and nothing is due."""
+        if not alone:
+            self.quiet = -1
         token, body = beat.ping(self.loop.time())
         self.send(PING, token, body=body)
         self.acknowledged = acknowledged(self.wire)

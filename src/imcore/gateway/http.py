@@ -17,8 +17,10 @@ from .._link import Link
 from .._tunnel import Data, RequestHead, RequestReader
 from ..carrier import TransportCarrier
 from ..errors import TunnelError
+from ..proof import STILL_PATH
 from .answer import Answer
 from .deadline import Deadline
+from .still import STILL_MOST, Still, read_still
 from .tunnel import Exchange
 from .web import Guest, Web
 
@@ -30,6 +32,7 @@ __all__ = ["Connection", "Http"]
 _log = logging.getLogger(__name__)
 
 PATH = b"/im"
+STILL = STILL_PATH.encode()
 BODY_MOST = 1024 * 1024
 """Bytes of one exchange's request, where `max_frame` does not ask for more."""
 BODY_RATE = 1000
@@ -53,6 +56,8 @@ class Http:
         self.draining = False
         self.body_most = max(BODY_MOST, 2 * gateway.limits.max_frame)
         self.connections: set[Connection] = set()
+        self.still: set[Still] = set()
+        """Who is silent because it was asked to be."""
 
     def take(self, link: Link, first: bytes) -> None:
         """A connection on which `first` has come, and no frame: HTTP goes on here, all else is let go."""
@@ -138,7 +143,7 @@ class Connection(asyncio.BufferedProtocol):
         self._looking = False
         self._paused = False
         self._left = 0  # bytes that had not gone out when we looked last; 0 = nobody waits for them
-        self._guest: Guest | None = None
+        self._guest: Guest | Still | None = None
         self._answer: Answer | None = None  # of the exchange that this request is, until it has gone out
         self._begin()
 
@@ -210,7 +215,10 @@ class Connection(asyncio.BufferedProtocol):
 
     def leave(self) -> None:
         """End as soon as nothing is at work."""
-        if self._stage is _Stage.IDLE:
+        if isinstance(self._guest, Still):
+            self._forget(None)
+            self._finish()
+        elif self._stage is _Stage.IDLE:
             self._finish()
 
     # Reading.
@@ -248,13 +256,16 @@ class Connection(asyncio.BufferedProtocol):
         self._watch()
 
     def _head(self, head: RequestHead) -> None:
-        if _path(head.target) == PATH:
+        path = _path(head.target)
+        if path == PATH:
             self._exchange(head)
+        elif path == STILL:
+            self._be_still(head)
         elif self._http.web is None:
             self._refuse(404, "nothing is served here but the tunnel")
         else:
             self._switches = any(name == b"upgrade" for name, _ in head.headers)
-            if self._guest is None:
+            if self._guest is None or isinstance(self._guest, Still):
                 self._guest = self._http.web.guest(self)
             self._guest.head(head)
 
@@ -282,6 +293,22 @@ class Connection(asyncio.BufferedProtocol):
             exchange.carry(self._answer)
             if b"expect" in fields and not old and size:
                 self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _be_still(self, head: RequestHead) -> None:
+        if head.method != b"GET":
+            self._refuse(405, "expected GET", b"Allow: GET\r\n", silent=head.method == b"HEAD")
+        elif len(self._http.still) >= STILL_MOST or self._http.draining:
+            self._refuse(503, "no more connections are kept still: come later", b"Retry-After: 600\r\n")
+        else:
+            try:
+                nonce, silence_ms = read_still(head.target.partition(b"?")[2], self._http.gateway.limits.heartbeat[1])
+            except ValueError as error:
+                self._refuse(400, str(error))
+                return
+            if self._guest is not None:
+                self._guest.leave()
+            self._keep = False
+            self._guest = Still(self, nonce, silence_ms, self._http.still)
 
     def _data(self, data: bytes) -> None:
         self._body += len(data)

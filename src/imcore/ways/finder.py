@@ -24,12 +24,13 @@ from .fetch import Progress
 from .memory import Memory
 from .network import Network, current
 from .outcomes import Outcome, met
-from .probe import fill, probe
+from .probe import fill, probe, still
 from .proxies import Proxies, chooser
 from .race import MOST, PATIENCE_S, Race
 from .resolve import Resolve, system
 from .search import Attempt, Search
 from .sources import Heard, Sources
+from .still import MOST_S
 
 __all__ = ["Finder", "Ways"]
 
@@ -205,6 +206,15 @@ class Finder:
         self._send_report([attempt])
         return False
 
+    async def still(self, candidate: Candidate, seconds: float) -> tuple[bool | None, float]:
+        """Whether the network brings the gateway's word after a silence; see `probe.still`."""
+        return await still(candidate.point, seconds, through=self._through(candidate), tls=self._tls)
+
+    @property
+    def still_s(self) -> float:
+        """A silence that holds on most networks of this carrier, as the access service says; 0 = it was not heard."""
+        return self._sources.still_s
+
     @property
     def back_off(self) -> BackOff | None:
         """How to come back after a failure, as the access service advises; None = it was not heard."""
@@ -290,7 +300,9 @@ class Finder:
             if one.candidate in self._listed and self._listed[one.candidate].name and not one.candidate.proxy
         ]
         if measured:
-            report = Report(self._device, self._role, measured[:REPORT_MOST])
+            still = self._memory.still("")
+            still_s = int(min(still.holds_s, MOST_S)) if still.settled(MOST_S) else 0
+            report = Report(self._device, self._role, measured[:REPORT_MOST], still_s)
             task = asyncio.create_task(self._sources.report(report), name="imcore reports")
             self._sending.add(task)
             task.add_done_callback(self._sending.discard)

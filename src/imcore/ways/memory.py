@@ -23,6 +23,7 @@ from ..errors import ConfigError
 from .candidate import Candidate, Listed
 from .learned import Learned
 from .race import Entry
+from .still import Still
 
 __all__ = ["DELAY_MOST_S", "DELAY_S", "FORGET_S", "Memory"]
 
@@ -55,6 +56,7 @@ class _Place(msgspec.Struct, omit_defaults=True):
     winners: dict[str, Candidate] = {}
     seen: list[_Seen] = []
     learned: dict[str, Learned] = {}
+    still: dict[str, Still] = {}
 
 
 class _File(msgspec.Struct, omit_defaults=True):
@@ -84,6 +86,11 @@ class Memory:
         self._place = next((place for place in self._file.places if place.network == name), _Place(name))
         self._file.places = [*places, self._place][-NETWORKS:]
         return changed
+
+    @property
+    def place(self) -> str:
+        """The network's name."""
+        return self._place.network
 
     # What to try, and in which order.
 
@@ -156,6 +163,16 @@ class Memory:
         """They have changed."""
         self._place.learned[way] = learned
         self._dirty = True
+
+    def still(self, proxy: str) -> Still:
+        """How long a connection may be still on this network, by that proxy or (`""`) without one."""
+        return self._place.still.get(proxy) or Still()
+
+    def keep_still(self, proxy: str, still: Still) -> None:
+        """That has changed."""
+        if still != self.still(proxy):
+            self._place.still[proxy] = still
+            self._dirty = True
 
     async def save(self) -> None:
         """To the file, if anything is new. What goes wrong is logged: it costs time at the next start, and no more."""

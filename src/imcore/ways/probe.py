@@ -5,6 +5,7 @@ It is asked and answered before anything that matters is said: no token goes to 
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import ssl
 from collections.abc import Collection
@@ -13,18 +14,22 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from ..errors import BadProof, WayError
 from ..points import Point
-from ..proof import FILL_PATH, PROBE_PATH, Proof, read_fill, read_probe
-from .dial import Connect, connect
+from ..proof import FILL_PATH, PROBE_PATH, STILL_PATH, Proof, read_fill, read_probe, still_page
+from .dial import Connect, Stream, connect
 from .fetch import Answer, Progress, Request, fetch
 from .outcomes import Outcome, met, of_head
 
-__all__ = ["FILL_SIZE", "Keys", "fill", "probe"]
+__all__ = ["FILL_SIZE", "Keys", "fill", "probe", "still"]
 
 Keys = Collection[Ed25519PublicKey]
 """That gateways sign with. None at all: every answer to our nonce is taken for a gateway's."""
 
 FILL_SIZE = 32 * 1024
 """Bytes: what freezes connections does so after 16 to 20 KiB."""
+BEGIN_S = 10.0
+"""How long it may take until a connection begins to be still, seconds."""
+LATE_S = 5.0
+"""How late a gateway's word may come after a silence, seconds."""
 ANSWER_MOST = 64 * 1024
 """Bytes that are read of a stranger's answer, so that it can be named."""
 
@@ -71,6 +76,34 @@ async def fill(
         return read_fill(answer.body, nonce, size, keys)
     except BadProof as error:
         raise met(_REASONS[error.reason], error.text) from None
+
+
+async def still(
+    point: Point, seconds: float, *, through: Connect = connect, tls: ssl.SSLContext | None = None
+) -> tuple[bool | None, float]:
+    """Whether a connection that is still for so long brings the gateway's word afterwards, and after how long it was
+    known, seconds; None: nothing is known, since it did not begin, or the gateway does not do this, or not now."""
+    nonce = secrets.token_urlsafe(9)
+    progress = Progress()
+    now = asyncio.get_running_loop().time
+
+    async def begins(point: Point) -> Stream:
+        stream = await through(point)
+        limit.reschedule(now() + seconds + LATE_S)
+        return stream
+
+    request = Request(f"{STILL_PATH}?n={nonce}&ms={round(seconds * 1000)}", most=ANSWER_MOST)
+    try:
+        async with asyncio.timeout(BEGIN_S) as limit:
+            answer = await fetch(point, request, progress, through=begins, tls=tls)
+    except (TimeoutError, WayError):
+        if progress.connect_s is None:
+            return None, 0.0
+        return False, progress.elapsed() - progress.connect_s
+    silent_s = progress.elapsed() - (progress.connect_s or 0.0)
+    if silent_s < seconds * 0.9:  # it was answered at once: a refusal, or a stranger's page
+        return None, silent_s
+    return answer.head.status == 200 and answer.body == still_page(nonce), silent_s
 
 
 def _check_head(answer: Answer) -> None:

@@ -86,6 +86,9 @@ class Sources:
         self._again_at = 0.0
         self.back_off: BackOff | None = None
         """How to come back after a failure: what the last list says; None = there was none."""
+        self.still_s = 0.0
+        """How long a connection may be still on most networks of the caller's carrier, seconds, as the last list says;
+        0 = nobody knows."""
         self._level = BUILT_IN_LEVEL if access else 0
         self._lookups: dict[str, asyncio.Task[list[str]]] = {}
 
@@ -176,6 +179,7 @@ class Sources:
         made = open_list(answer.body, self._keys, role, self._clock())
         self._again_at = self._clock() + made.refresh_s
         self.back_off = made.back_off
+        self.still_s = float(made.still_s)
         listed = points_of(made)
         self._memory.listed(role, listed)
         return listed
