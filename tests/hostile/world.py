@@ -40,9 +40,10 @@ class World(Network):
         return self
 
     def _furnish(self) -> None:
-        self.phone.settings.mkdir(parents=True)
-        names = f"nameserver {CARRIER['wifi']}\nnameserver {CARRIER['mobile']}\n"
-        (self.phone.settings / "resolv.conf").write_text(names)
+        for host in (self.phone, self.carrier):
+            host.settings.mkdir(parents=True)
+            names = f"nameserver {CARRIER['wifi']}\nnameserver {CARRIER['mobile']}\n"
+            (host.settings / "resolv.conf").write_text(names)
         if self._dns is not None:
             self.stranger("dns", "0.0.0.0", self._dns, str(self._dns_delay_s))
         tls, _ = self_signed(self.folder, "im.test")

@@ -15,9 +15,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from imcore.client import Client
+from imcore.errors import WayError
 from imcore.points import Point
 from imcore.ways import proxies as module
 from imcore.ways.dial import Stream
+from imcore.ways.fetch import Progress, Request, fetch
 from imcore.ways.memory import Memory
 from imcore.ways.outcomes import Outcome, WayFailed
 from imcore.ways.proxies import Passage, Proxies, passages, reach
@@ -112,6 +114,19 @@ class TestPassages:
                 assert said == [(True, True), (False, True), (False, False), (True, True)]
 
         run(work())
+
+    def test_a_proxy_that_forbids_each_of_them_is_asked_once_for_each(self) -> None:
+        forbids = HttpProxy(addresses=False)
+
+        async def work() -> None:
+            async with standing(forbids) as port:
+                proxies = Proxies(lambda point: Proxy(HTTP, "127.0.0.1", port), Memory())
+                with pytest.raises(WayError) as caught:
+                    await fetch(Point("http", "10.0.0.1", 80), Request("/"), Progress(), through=proxies)
+                assert caught.value.outcome == "PROXY_FORBIDS"
+
+        run(work())
+        assert [line.split()[0] for line in forbids.asked] == ["GET", "CONNECT"]
 
     def test_without_a_proxy_it_is_the_point_that_is_reached(self) -> None:
         async def work() -> None:

@@ -84,8 +84,10 @@ class Proxies:
         proxy = self._choose(point)
         if proxy is None:
             return await connect(point)
-        failure = OSError(f"{proxy} can't be passed")
+        failure: OSError | None = None
         for passage in self._order(point, proxy):
+            if failure is not None and passage in self._failed.get(point, ()):
+                break  # it led to nothing, and what is left does not even lead to that
             try:
                 stream = await reach(point, proxy, passage)
             except OSError as error:
@@ -98,7 +100,7 @@ class Proxies:
                     told(None)
                 return stream._replace(told=told)
         self._failed.pop(point, None)
-        raise failure
+        raise failure or OSError(f"{proxy} can't be passed")
 
     def _order(self, point: Point, proxy: Proxy) -> list[Passage]:
         """What did last, then the others; those that have just failed last of all."""
