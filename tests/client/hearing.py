@@ -105,7 +105,7 @@ async def hear(path: Path, chunks: list[bytes]) -> Heard:
     loop.set_exception_handler(lambda _, context: failures.append(context))
     hub = Hub(loop, native=False)
     owner, transport, point = Owner(), Transport(), Point("http", "im.example.com", 80)
-    tunnel = Tunnel(hub, point, Manner(Memory(), str(point)))
+    tunnel = Tunnel(hub, point, Manner(Memory(), str(point), str(point)))
     connection = _connection(hub, point)
     connection.connection_made(cast(asyncio.Transport, transport))
     tunnel._connections[path] = connection

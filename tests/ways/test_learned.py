@@ -8,6 +8,7 @@ from imcore.ways.learned import AGAIN_S, Learned, Manner
 from imcore.ways.memory import Memory
 
 WAY = "http://a:1"
+PATH = "http:1"
 
 
 class Clock:
@@ -20,7 +21,7 @@ class Clock:
 
 def a_manner(memory: Memory | None = None) -> tuple[Manner, Clock]:
     clock = Clock()
-    return Manner(memory or Memory(), WAY, clock), clock
+    return Manner(memory or Memory(), WAY, PATH, clock), clock
 
 
 def mode_of(manner: Manner) -> str:
@@ -114,9 +115,18 @@ def test_a_way_that_streams_again_is_trusted_again() -> None:
     assert manner.now.again_s == AGAIN_S
 
 
-@pytest.mark.parametrize("other", ["http://a:2", "https://a:1"])
-def test_each_way_is_apart(other: str) -> None:
+def test_each_port_and_way_is_apart() -> None:
     memory = Memory()
     manner, clock = a_manner(memory)
     manner.holds_back()
-    assert Manner(memory, other, clock).now == Learned()
+    assert Manner(memory, "http://a:2", "http:2", clock).now == Learned()
+
+
+def test_another_machine_begins_with_what_was_seen_at_the_first_and_has_its_own_from_then_on() -> None:
+    memory = Memory()
+    manner, clock = a_manner(memory)
+    manner.holds_back()
+    other = Manner(memory, "http://b:1", PATH, clock)
+    assert other.now == manner.now
+    other.holds_back()
+    assert (manner.now.mode, other.now.mode) == ("padded", "poll")

@@ -23,8 +23,9 @@ __all__ = ["ExchangeLink"]
 _OPEN = moves(Phase.CLIENT_TUNNEL)
 _BROKE = {outcome.name for outcome in (Outcome.CLOSED, Outcome.TRUNCATED, Outcome.PROXY_LOST)}
 
-FIRST_S = 1.0
-"""How long the WELCOME of a stream may take on a way that was not seen to stream, seconds, beside the round trip."""
+FIRST_S = 0.7
+"""How long the WELCOME of a stream may take on a way that was not seen to stream, seconds, beside the round trip: so
+that this is known before a race would give the way up (`race.OVERDUE_S`)."""
 SECOND_S = 1.0
 """And the second ping behind it, which the gateway sends after 0.3 s."""
 SURE_S = 3.0

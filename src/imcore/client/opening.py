@@ -133,7 +133,7 @@ class Opening:
         path: Path = "up" if hello.role == "up" else "down"
         tunnel = self._tunnels.get(candidate)
         if tunnel is None:
-            manner = Manner(self._memory, str(candidate))
+            manner = Manner(self._memory, str(candidate), candidate.path)
             tunnel = Tunnel(hub, candidate.point, manner, self._tls, self._through(candidate))
             self._tunnels[candidate] = tunnel
         async with asyncio.timeout(DIAL_S):

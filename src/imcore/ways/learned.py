@@ -59,11 +59,13 @@ class Memory(Protocol):
 
 
 class Manner:
-    """How to ask through one way. clock: seconds since 1970."""
+    """How to ask through one way. path: what it shares with the same port and way of other machines: what the network
+    does to one of them it probably does to one that nothing is known of. clock: seconds since 1970."""
 
-    def __init__(self, memory: Memory, way: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, memory: Memory, way: str, path: str, clock: Callable[[], float] = time.time) -> None:
         self._memory = memory
         self._way = way
+        self._path = path
         self._clock = clock
         self.sure = False
         """The mode has shown since the client began that it holds."""
@@ -73,7 +75,7 @@ class Manner:
     @property
     def now(self) -> Learned:
         """What holds now."""
-        learned = self._memory.recall(self._way) or Learned()
+        learned = self._memory.recall(self._way) or self._memory.recall(self._path) or Learned()
         if learned.again_at and self._clock() >= learned.again_at:
             learned = Learned(again_s=learned.again_s, again_at=0.0)
             self.sure = False
@@ -135,4 +137,6 @@ class Manner:
         self._keep(**limits, again_at=learned.again_at or self._clock() + learned.again_s)
 
     def _keep(self, **changes: Any) -> None:
-        self._memory.keep(self._way, msgspec.structs.replace(self.now, **changes))
+        learned = msgspec.structs.replace(self.now, **changes)
+        self._memory.keep(self._way, learned)
+        self._memory.keep(self._path, learned)
