@@ -97,13 +97,11 @@ def test_the_longest_silence_is_the_longest_heartbeat() -> None:
 
 @given(st.binary(max_size=200) | st.from_regex(rb"n=[a-z]{0,3}&ms=[0-9]{0,9}", fullmatch=True), st.integers(1, 65535))
 def test_whatever_is_asked_is_a_nonce_and_a_silence_within_the_bounds_or_named(query: bytes, most_s: int) -> None:
-    named = ""
+    named, nonce, silence_ms = "", "none", 1
     try:
         nonce, silence_ms = read_still(query, most_s)
     except ValueError as error:
         named = str(error)
-    if named:
-        assert "expected" in named
-    else:
-        assert NONCE.fullmatch(nonce)
-        assert 1 <= silence_ms <= most_s * 1000
+    assert not named or "expected" in named
+    assert NONCE.fullmatch(nonce)
+    assert 1 <= silence_ms <= most_s * 1000
