@@ -67,9 +67,7 @@ def main() -> int:
     if mutation and mutation not in MUTATIONS:
         parser.error(f"CHAOS_MUTATION: expected one of {', '.join(MUTATIONS)}, got {mutation!r}")
     first = random.SystemRandom().randrange(1 << 32) if args.seed is None else args.seed
-    engines = ["embedded", "redis"] if args.engine == "both" and not mutation else [args.engine]
-    if mutation:
-        engines = ["embedded"]
+    engines = ["embedded", "redis"] if args.engine == "both" else [args.engine]
     broken = False
     for engine in engines:
         seconds = args.seconds / len(engines)

@@ -1,16 +1,25 @@
-"""Ways to break the promise on purpose: a chaos run that does not notice them proves nothing."""
+"""Ways to break the promise on purpose, on either engine: a chaos run that does not notice them proves nothing."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from imcore.bus.embedded.inbox import EmbeddedInbox
 from imcore.bus.embedded.queue import EmbeddedQueue
 from imcore.bus.ports import Opening, Sink, Uplink
+from imcore.bus.redis import pipe
+from imcore.bus.redis.inbox import RedisInbox
+from imcore.bus.redis.queue import RedisQueue
 from imcore.messages import Refusal
 
 __all__ = ["MUTATIONS", "mutate"]
+
+LOOKS = b"if accepted and not above(id, accepted) then"
+"""Where Redis tells a repeat from what is new."""
+LATE_S = 0.05
 
 
 class _Nobody:
@@ -18,20 +27,28 @@ class _Nobody:
         """It was answered long ago."""
 
 
-def ack_before_fsync() -> None:
-    """A message is confirmed before it is on its way to the disk."""
-    put = EmbeddedQueue.put
+def ack_before_durable() -> None:
+    """A message is confirmed before it is on its way to the disk, or to Redis."""
+    stored, sent = EmbeddedQueue.put, RedisQueue.put
 
     def hasty(self: EmbeddedQueue, message: Uplink, sink: Sink) -> None:
         sink.answered(message.id, None)
-        self._core.loop.call_later(0.05, put, self, message, _Nobody())
+        self._core.loop.call_later(LATE_S, stored, self, message, _Nobody())
+
+    def hasty_over_redis(self: RedisQueue, message: Uplink, sink: Sink) -> None:
+        if self._objection(message, False) is not None:
+            sent(self, message, sink)
+            return
+        sink.answered(message.id, None)
+        asyncio.get_running_loop().call_later(LATE_S, sent, self, message, _Nobody())
 
     EmbeddedQueue.put = hasty  # type: ignore[method-assign]
+    RedisQueue.put = hasty_over_redis  # type: ignore[method-assign]
 
 
 def forget_the_dedupe() -> None:
     """A repeat is processed like a new message, and a repeated key appends again."""
-    put, append, opens = EmbeddedQueue.put, EmbeddedInbox.append, EmbeddedInbox.open
+    put = EmbeddedQueue.put
 
     def forgetful(self: EmbeddedQueue, message: Uplink, sink: Sink) -> None:
         user = self._users.get(message.user)
@@ -41,31 +58,38 @@ def forget_the_dedupe() -> None:
             device.accepted = min(device.accepted, message.id - 1)
         put(self, message, sink)
 
-    def unkeyed(self: EmbeddedInbox, user: str, route: str, body: bytes, key: str | None = None) -> Any:
-        return append(self, user, route, body)
-
-    async def knows_nothing(self: EmbeddedInbox, *args: Any, **options: Any) -> Opening:
-        opening = await opens(self, *args, **options)
-        return Opening(opening.epoch, opening.head, opening.first, opening.resumed, 0)
-
     EmbeddedQueue.put = forgetful  # type: ignore[method-assign]
-    EmbeddedInbox.append = unkeyed  # type: ignore[method-assign]
-    EmbeddedInbox.open = knows_nothing  # type: ignore[method-assign]
+    for name in ("source", "draining_source"):
+        script = getattr(pipe, name)()
+        assert LOOKS in script
+        setattr(pipe, name, partial(bytes, script.replace(LOOKS, b"if false then")))
+    for inbox in (EmbeddedInbox, RedisInbox):
+        append = inbox.append
+
+        def unkeyed(self: Any, user: str, route: str, body: bytes, key: str | None = None, append: Any = append) -> Any:
+            return append(self, user, route, body)
+
+        inbox.append = unkeyed  # type: ignore[method-assign]
+    _change_openings(lambda opening: Opening(opening.epoch, opening.head, opening.first, opening.resumed, 0))
 
 
 def skip_the_resume() -> None:
     """Whoever comes back hears only what is new."""
-    opens = EmbeddedInbox.open
+    _change_openings(lambda opening: Opening(opening.epoch, opening.head, opening.head + 1, True, opening.accepted))
 
-    async def from_now_on(self: EmbeddedInbox, *args: Any, **options: Any) -> Opening:
-        opening = await opens(self, *args, **options)
-        return Opening(opening.epoch, opening.head, opening.head + 1, True, opening.accepted)
 
-    EmbeddedInbox.open = from_now_on  # type: ignore[method-assign]
+def _change_openings(change: Callable[[Opening], Opening]) -> None:
+    for inbox in (EmbeddedInbox, RedisInbox):
+        opens = inbox.open
+
+        async def changed(self: Any, *args: Any, opens: Any = opens, **options: Any) -> Opening:
+            return change(await opens(self, *args, **options))
+
+        inbox.open = changed  # type: ignore[method-assign]
 
 
 MUTATIONS: dict[str, Callable[[], None]] = {
-    each.__name__: each for each in (ack_before_fsync, forget_the_dedupe, skip_the_resume)
+    each.__name__: each for each in (ack_before_durable, forget_the_dedupe, skip_the_resume)
 }
 
 

@@ -15,10 +15,20 @@ from .model import Broken, Counts, Promise
 from .mutations import MUTATIONS
 
 SLICE_S = float(os.environ.get("CHAOS_SECONDS", "40"))
+ENGINES = ["embedded", "redis"]
+SCRIPTED = [
+    ("ack_before_durable", "embedded"),
+    ("forget_the_dedupe", "redis"),
+    ("skip_the_resume", "redis"),
+    ("", "redis"),
+]
+"""Which mutations on which engine; all on both where there is time, that is where somebody says how much."""
+if "CHAOS_SECONDS" in os.environ:
+    SCRIPTED = [(mutation, engine) for mutation in ("", *MUTATIONS) for engine in ENGINES]
 
 
 @pytest.mark.timeout(4 * SLICE_S + 240)
-@pytest.mark.parametrize("engine", ["embedded", "redis"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_whatever_happens_and_when_nothing_is_lost_doubled_or_reordered(engine: str) -> None:
     if engine == "redis" and redis_server.missing is not None:
         pytest.skip(redis_server.missing)
@@ -34,11 +44,10 @@ def test_whatever_happens_and_when_nothing_is_lost_doubled_or_reordered(engine: 
     assert counts.cuts
 
 
-def told(mutation: str) -> list[str]:
+def told(mutation: str, engine: str) -> list[str]:
     """What the machine says of a run in which the same things happen as in any other, in an order that hurts."""
-    machine = type(
-        "Scripted", (ChaosMachine,), {"mutation": mutation, "broken": [], "counts": Counts(), "still_s": 4.0}
-    )()
+    body = {"mutation": mutation, "broken": [], "counts": Counts(), "still_s": 4.0, "engine": engine}
+    machine = type("Scripted", (ChaosMachine,), body)()
     for _ in range(2):
         machine.everybody_sends(count=4)
         machine.cut_at_a_byte(size=300)
@@ -55,13 +64,15 @@ def told(mutation: str) -> list[str]:
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("mutation", MUTATIONS)
-def test_a_node_that_breaks_the_promise_is_found_out(mutation: str) -> None:
-    assert "BROKEN" in told(mutation)[-1]
-
-
-def test_the_same_things_break_nothing_otherwise() -> None:
-    assert told("") == []
+@pytest.mark.parametrize(("mutation", "engine"), SCRIPTED)
+def test_a_node_that_breaks_the_promise_is_found_out_and_one_that_keeps_it_is_not(mutation: str, engine: str) -> None:
+    if engine == "redis" and redis_server.missing is not None:
+        pytest.skip(redis_server.missing)
+    story = told(mutation, engine)
+    if mutation:
+        assert "BROKEN" in story[-1]
+    else:
+        assert story == []
 
 
 class TestPromise:
