@@ -28,7 +28,7 @@ def test_messages_survive_every_break(tmp_path: Path) -> None:
     assert len(result["breaks"]) == 3
     assert 0 < result["p50_ms"] <= result["p99_ms"]
     assert result["longest_ms"] > 0
-    assert re.search(r"[45] connections cut", process.stderr.decode())
+    assert re.search(r"[5-8] connections cut", process.stderr.decode())
 
 
 def test_the_table_has_what_counts(capsys: pytest.CaptureFixture[str]) -> None:

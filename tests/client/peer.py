@@ -174,8 +174,8 @@ async def accept(link: Conversation) -> None:
 
 
 def device(address: str, **more: Any) -> Client:
-    """Alice's phone."""
-    return Client([address], "alice", "phone", **more)
+    """Alice's phone, over one link: a script is one connection's."""
+    return Client([address], device="phone", **({"token": "alice", "channels": "single"} | more))
 
 
 async def kill(im: Client) -> None:
@@ -228,23 +228,28 @@ def with_client(*scripts: Script, **more: Any) -> Callable[[Callable[[Client], A
 
 class HonestGateway:
     """One user, one device: an inbox that is kept, the uplink rule, rooms that answer. As a script it serves a link; it
-    can be told to cut the next one after so many bytes of what it says or of what it hears."""
+    can be told to cut the one with number `doomed` after so many bytes of what it says or of what it hears."""
 
     def __init__(self) -> None:
         self.rule = GatewayModel(lambda body: Refusal("bad_frame", "no", None) if body == b"bad" else None)
         self.inbox: list[bytes] = []
         self.cursor = 0
         self.links = 0
-        self.said = 0
-        self.heard = 0
+        self.said: dict[int, int] = {}
+        self.heard: dict[int, int] = {}
+        self.roles: dict[int, str] = {}
+        self.doomed = 1
+        self.cuts = 0
         self.most_said: int | None = None
         self.most_heard: int | None = None
 
     async def __call__(self, link: Conversation) -> None:
         self.links += 1
-        number, most_said, most_heard = self.links, self.most_said, self.most_heard
-        self.most_said = self.most_heard = None
+        number = self.links
+        doomed = number == self.doomed
+        most_said, most_heard = (self.most_said, self.most_heard) if doomed else (None, None)
         said = heard = 0
+        ups = False
         sent = -1
         while most_heard is None or heard < most_heard:
             data = await link.reader.read(65536 if most_heard is None else most_heard - heard)
@@ -255,6 +260,8 @@ class HonestGateway:
             for frame in link.decoder.feed(data):
                 if frame.type == HELLO:
                     hello = unpack(frame.body, Hello)
+                    self.roles[number] = hello.role
+                    ups = hello.role == "up"
                     if hello.resume is not None:
                         self.cursor = max(self.cursor, hello.resume.seq)
                     sent = hello.resume.seq if hello.resume is not None else self.cursor
@@ -273,10 +280,10 @@ class HonestGateway:
                 elif frame.type == MSG:
                     refusal = self.rule.read(number, frame.id, frame.body, bool(frame.flags & FAILED))
                     if refusal is None:
-                        out += encode(ACK, frame.id)
+                        out += encode(ACK, frame.id, body=len(self.inbox).to_bytes(8) if ups else b"")
                     else:
                         out += encode(ACK, frame.id, body=pack(refusal), flags=FAILED)
-            while 0 <= sent < len(self.inbox):
+            while not ups and 0 <= sent < len(self.inbox):
                 sent += 1
                 out += encode(MSG, sent, "r", self.inbox[sent - 1])
             if most_said is not None:
@@ -285,5 +292,6 @@ class HonestGateway:
             said += len(out)
             if most_said is not None and said >= most_said:
                 break
-            self.said, self.heard = max(self.said, said), max(self.heard, heard)
+            self.said[number], self.heard[number] = said, heard
+        self.cuts += 1
         await link.writer.drain()

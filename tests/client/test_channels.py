@@ -13,6 +13,7 @@ import pytest
 from imcore._codec import ACK, GOAWAY, HELLO, JOIN, MSG, PING, PONG, WELCOME
 from imcore.cli.relay import Relay
 from imcore.client import Client, State, heartbeat
+from imcore.client.connection import Channels
 from imcore.errors import ConfigError, Unknown
 from imcore.gateway.limits import Limits
 from imcore.messages import GoAway, Hello, Welcome, pack, unpack
@@ -54,7 +55,7 @@ async def quiet(link: Conversation, hello: Hello) -> None:
 
 
 def split(address: str, **more: Any) -> Client:
-    return Client([address], "alice", "phone", channels="split", **more)
+    return Client([address], "alice", "phone", **more)
 
 
 def test_the_link_up_is_opened_when_there_is_something_to_send_and_closed_by_the_gateway(tmp_path: Path) -> None:
@@ -190,7 +191,7 @@ def test_what_finds_nobody_at_first_goes_up_when_somebody_is_there(receive: bool
         async with asyncio.timeout(20), running(tmp_path) as there, Relay() as network:
             network.target = there.address
             point = f"http://{network.point}" if http else network.point
-            async with Client([point], "alice", "phone", receive=receive, channels="split") as im:
+            async with Client([point], "alice", "phone", receive=receive) as im:
                 await im.send("note", b"1")
                 network.target = None
                 network.cut()
@@ -277,7 +278,7 @@ def test_goaway_moves_the_link_down_and_leaves_the_one_up() -> None:
     run(work())
 
 
-WAYS: list[dict[str, Any]] = [{}, {"channels": "split"}, {"http": True}]
+WAYS: list[dict[str, Any]] = [{"channels": "single"}, {"channels": "split"}, {"http": True}]
 
 
 @pytest.mark.parametrize("before", WAYS, ids=["one link", "two links", "the tunnel"])
@@ -325,7 +326,7 @@ def test_an_answer_that_comes_when_one_link_does_both_by_now_changes_nothing(tmp
             running(tmp_path) as there,
             Relay() as raw,
             http_relays.relay(there.address, slow_up) as (point, proxy),
-            Client([raw.point, point], "alice", "phone") as im,
+            Client([raw.point, point], "alice", "phone", channels="single") as im,
         ):
             await until(lambda: im.state is State.OPEN)
             first_one = asyncio.create_task(im.send("note", b"1"))
@@ -345,13 +346,16 @@ def test_an_answer_that_comes_when_one_link_does_both_by_now_changes_nothing(tmp
     run_gateway(work())
 
 
-def test_a_client_moves_between_the_tunnel_and_one_link_as_ways_come_and_go(tmp_path: Path) -> None:
+@pytest.mark.parametrize("channels", ["single", "split"])
+def test_a_client_moves_between_the_tunnel_and_other_ways_as_they_come_and_go(
+    channels: Channels, tmp_path: Path
+) -> None:
     async def work() -> None:
         async with asyncio.timeout(40), running(tmp_path) as there, Relay() as raw, Relay() as http:
             http.target = there.address
             roles: set[str] = set()
             told: list[bytes] = []
-            async with Client([raw.point, f"http://{http.point}"], "alice", "phone") as im:
+            async with Client([raw.point, f"http://{http.point}"], "alice", "phone", channels=channels) as im:
 
                 async def hear() -> None:
                     async for message in im:
@@ -374,7 +378,8 @@ def test_a_client_moves_between_the_tunnel_and_one_link_as_ways_come_and_go(tmp_
                     await until(partial(lambda want: len(told) == want, sent))
                     roles |= {str(link.role) for link in there.gateway.links("alice")}
                 hearing.cancel()
-            assert {"both", "down"} <= roles
+            assert ("both" in roles) == (channels == "single")
+            assert "down" in roles
             assert told == [b"%d" % number for number in range(sent)]
             assert [uplink.body for uplink in there.seen] == told
 

@@ -102,7 +102,7 @@ class TestEndings:
             link.say(ACK, (await link.expect(MSG)).id)
 
         async def work() -> None:
-            async with peer(check, good, check) as address, Client([address], token, "phone") as im:
+            async with peer(check, good, check) as address, Client([address], token, "phone", channels="single") as im:
                 await im.send("chat", b"x")
                 with pytest.raises(LinkClosed, match="expired"):
                     await first(im, 1)
@@ -202,8 +202,14 @@ class TestStayingConnected:
 
             async def work() -> None:
                 async with peer(once) as address:
-                    points = [dead, address]
-                    async with Client(points, "alice", "phone", on_state=lambda _, text: states.append(text)) as im:
+                    im = Client(
+                        [dead, address],
+                        "alice",
+                        "phone",
+                        channels="single",
+                        on_state=lambda _, text: states.append(text),
+                    )
+                    async with im:
                         await im.send("chat", b"1")
                         await im.send("chat", b"2")
 

@@ -16,6 +16,7 @@ import uvloop
 
 from imcore import chat_service
 from imcore.client import Client, Message
+from imcore.client.connection import Channels
 from imcore.config import Config
 from imcore.errors import LinkClosed, Refused
 from imcore.node import Node
@@ -26,6 +27,8 @@ pytestmark = pytest.mark.usefixtures("quick")
 Runner = Callable[[Coroutine[Any, Any, None]], None]
 
 LOOPS = [asyncio.run, uvloop.run]
+
+one_link_or_two = pytest.mark.parametrize("channels", ["single", "split"])
 
 
 def said(text: str) -> bytes:
@@ -38,9 +41,17 @@ def heard(message: Message) -> str:
     return str(value["text"])
 
 
-def two(address: str) -> tuple[Client, Client]:
+def two(address: str, channels: Channels) -> tuple[Client, Client]:
     """Alice and Bob."""
-    return Client([address], "alice", "phone"), Client([address], "bob", "laptop")
+    return alices(address, channels), bobs(address, channels)
+
+
+def alices(address: str, channels: Channels) -> Client:
+    return Client([address], "alice", "phone", channels=channels)
+
+
+def bobs(address: str, channels: Channels) -> Client:
+    return Client([address], "bob", "laptop", channels=channels)
 
 
 @asynccontextmanager
@@ -111,11 +122,14 @@ class Network:
                 raise ConnectionError
 
 
+@one_link_or_two
 @pytest.mark.parametrize("loop", LOOPS)
-def test_what_is_sent_arrives_in_order_and_what_is_refused_is_told(loop: Runner, tmp_path: Path) -> None:
+def test_what_is_sent_arrives_in_order_and_what_is_refused_is_told(
+    loop: Runner, channels: Channels, tmp_path: Path
+) -> None:
     async def work() -> None:
         async with running(tmp_path) as address:
-            alice, bob = two(address)
+            alice, bob = two(address, channels)
             async with alice, bob:
                 texts = [str(i) for i in range(300)]
                 sending = asyncio.gather(*(alice.send("chat", said(text)) for text in texts))
@@ -132,10 +146,11 @@ def test_what_is_sent_arrives_in_order_and_what_is_refused_is_told(loop: Runner,
     loop(work())
 
 
-def test_rooms_reach_their_members(tmp_path: Path) -> None:
+@one_link_or_two
+def test_rooms_reach_their_members(channels: Channels, tmp_path: Path) -> None:
     async def work() -> None:
         async with running(tmp_path) as address:
-            alice, bob = two(address)
+            alice, bob = two(address, channels)
             async with alice, bob:
                 await asyncio.gather(alice.join("lobby"), bob.join("lobby"))
                 await alice.publish("lobby", b"hello", confirm=True)
@@ -149,8 +164,10 @@ def test_rooms_reach_their_members(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-@pytest.mark.parametrize("seed", range(3))
-def test_cuts_at_random_bytes_lose_double_and_reorder_nothing(loop: Runner, seed: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("seed", "channels"), [(0, "single"), (1, "split"), (2, "split")])
+def test_cuts_at_random_bytes_lose_double_and_reorder_nothing(
+    loop: Runner, seed: int, channels: Channels, tmp_path: Path
+) -> None:
     count = 400
 
     async def work() -> None:
@@ -166,7 +183,7 @@ def test_cuts_at_random_bytes_lose_double_and_reorder_nothing(loop: Runner, seed
                         if len(got) == count:
                             return
 
-                alice, bob = two(point)
+                alice, bob = two(point, channels)
                 async with alice, bob:
                     listening = asyncio.create_task(listen(bob))
                     receipts = await asyncio.gather(*(alice.send("chat", said(str(i))) for i in range(count)))
@@ -179,13 +196,14 @@ def test_cuts_at_random_bytes_lose_double_and_reorder_nothing(loop: Runner, seed
     loop(work())
 
 
-def test_a_listener_that_stops_and_starts_sees_every_line_once(tmp_path: Path) -> None:
+@one_link_or_two
+def test_a_listener_that_stops_and_starts_sees_every_line_once(channels: Channels, tmp_path: Path) -> None:
     count = 300
 
     async def work() -> None:
         async with running(tmp_path) as address:
             got: list[str] = []
-            async with Client([address], "alice", "phone") as alice:
+            async with alices(address, channels) as alice:
 
                 async def send() -> None:
                     for i in range(count):
@@ -193,7 +211,7 @@ def test_a_listener_that_stops_and_starts_sees_every_line_once(tmp_path: Path) -
 
                 sending = asyncio.create_task(send())
                 while len(got) < count:
-                    async with Client([address], "bob", "laptop") as bob:
+                    async with bobs(address, channels) as bob:
                         async for message in bob:
                             assert message.gap is None
                             got.append(heard(message))
@@ -205,7 +223,8 @@ def test_a_listener_that_stops_and_starts_sees_every_line_once(tmp_path: Path) -
     asyncio.run(work())
 
 
-def test_a_gateway_that_restarts_is_only_a_break(tmp_path: Path) -> None:
+@one_link_or_two
+def test_a_gateway_that_restarts_is_only_a_break(channels: Channels, tmp_path: Path) -> None:
     async def work() -> None:
         async with running(tmp_path) as address:
             pass  # an address that is free
@@ -218,7 +237,7 @@ def test_a_gateway_that_restarts_is_only_a_break(tmp_path: Path) -> None:
                 if len(got) == count:
                     return
 
-        alice, bob = two(address)
+        alice, bob = two(address, channels)
         async with alice, bob:
             listening = asyncio.create_task(listen(bob, 300))
             for life in range(3):
@@ -234,11 +253,12 @@ def test_a_gateway_that_restarts_is_only_a_break(tmp_path: Path) -> None:
     asyncio.run(work())
 
 
-def test_a_second_client_of_a_device_ends_the_first(tmp_path: Path) -> None:
+@one_link_or_two
+def test_a_second_client_of_a_device_ends_the_first(channels: Channels, tmp_path: Path) -> None:
     async def work() -> None:
-        async with running(tmp_path) as address, Client([address], "alice", "phone") as older:
+        async with running(tmp_path) as address, alices(address, channels) as older:
             await until(lambda: older.welcome is not None)
-            async with Client([address], "alice", "phone") as newer:
+            async with alices(address, channels) as newer:
                 with pytest.raises(LinkClosed, match=r"superseded: .*give each one a name"):
                     await first(older, 1)
                 await newer.send("chat", said("x"))

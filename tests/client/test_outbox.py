@@ -153,7 +153,7 @@ class TestTheDisk:
 
         async def work() -> None:
             async with peer(accept) as address:
-                im = Client([address], patient, "phone", outbox=tmp_path / "outbox")
+                im = device(address, token=patient, outbox=tmp_path / "outbox")
                 async with im:
                     [send] = await started(im, b"x")
                     gate.error = OutboxError("outbox: full")
@@ -419,7 +419,7 @@ class TestDeadlines:
 
         async def work() -> None:
             async with peer(accept) as address:
-                im = Client([address], token, "phone", outbox=tmp_path / "outbox")
+                im = device(address, token=token, outbox=tmp_path / "outbox")
                 async with im:
                     with pytest.raises(Unknown, match="it was not sent; it stays in the outbox") as caught:
                         await im.send("r", b"x", timeout=0.05)

@@ -45,7 +45,7 @@ async def system(tmp_path: Path) -> AsyncIterator[tuple[list[str], AsyncExitStac
 
 
 def split(points: list[str], device: str) -> Client:
-    return Client(points, "alice", device, channels="split")
+    return Client(points, "alice", device)
 
 
 def test_what_one_device_sent_its_others_see_and_it_sees_itself(tmp_path: Path) -> None:

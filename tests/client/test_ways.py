@@ -114,7 +114,7 @@ def test_up_and_down_have_their_own_lists_and_their_own_winners(tmp_path: Path) 
 
             service = await stack.enter_async_context(place(answer))
             memory = Memory()
-            async with device([], tmp_path, access=[str(service)], memory=memory, channels="split") as im:
+            async with device([], tmp_path, access=[str(service)], memory=memory) as im:
                 await converse(im, 3)
             winners = {role: memory.winner(role) for role in ("up", "down")}
             assert winners["down"] is not None

@@ -119,7 +119,7 @@ class Split:
             )
             for number in range(self._count):
                 to = f"user-{(number + 1) % self._count}"
-                user = User(f"user-{number}", to, points, None, self.account, self._moved.set, "split")
+                user = User(f"user-{number}", to, points, None, self.account, self._moved.set)
                 await user.come()
                 stack.push_async_callback(user.end)
                 self._users.append(user)

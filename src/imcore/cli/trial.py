@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
@@ -55,14 +54,12 @@ class User:
         tls: ssl.SSLContext | None,
         account: Account,
         moved: Callable[[], None],
-        channels: Literal["single", "split"] = "single",
     ) -> None:
         self.name = name
         self.to = to
         self.drops = 0
         """How often the link for what comes down was lost."""
         self._points = points
-        self._channels = channels
         self._tls = tls
         self._account = account
         self._moved = moved
@@ -72,7 +69,7 @@ class User:
     async def come(self) -> None:
         """Start the client; what it hears is booked."""
         self._stack = AsyncExitStack()
-        client = Client(self._points, self.name, "demo", tls=self._tls, on_state=self._stands, channels=self._channels)
+        client = Client(self._points, self.name, "demo", tls=self._tls, on_state=self._stands)
         self.client = await self._stack.enter_async_context(client)
         self._hearing = asyncio.get_running_loop().create_task(self._hear(self.client))
 

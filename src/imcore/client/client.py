@@ -51,7 +51,7 @@ class Client(Transfers, Standing):
     raced if there are keys, else tried in turn. token: who the user is. device: a name of at most 64 characters; one
     process at a time uses it. tls: for `tls://` and `https://`, None = the system's authorities. fresh: where a device
     begins that the server does not know. receive: False = a device that only sends: the server keeps no place for it.
-    channels: "split" = a link down, and one up when there is something to send; "single" = one for both, where the way
+    channels: "split" = a link down, and one up while there is something to send; "single" = one for both, where the way
     allows it. accepts: payload formats that the application understands beside the plain one, best first
     (`Service.push`, `variants`).
 
@@ -94,7 +94,7 @@ class Client(Transfers, Standing):
         on_left: Callable[[str, Refused], object] | None = None,
         tls: ssl.SSLContext | None = None,
         fresh: Literal["oldest", "head"] = "oldest",
-        channels: Channels = "single",
+        channels: Channels = "split",
         accepts: Iterable[str] = (),
         keys: Iterable[str] = (),
         access: Iterable[str] = (),
