@@ -24,10 +24,13 @@ START_S = 20.0
 
 
 class RedisServer:
-    """cluster: a cluster of one node, which refuses a call that touches two slots. sync: Redis's appendfsync."""
+    """cluster: a cluster of one node, which refuses a call that touches two slots. sync: Redis's appendfsync. folder:
+    where its own is made."""
 
-    def __init__(self, *, cluster: bool = False, sync: str = "everysec", more: Sequence[str] = ()) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="imcore-redis-"))
+    def __init__(
+        self, *, cluster: bool = False, sync: str = "everysec", more: Sequence[str] = (), folder: str | None = None
+    ) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="imcore-redis-", dir=folder))
         self.port = _free_port()
         self._words = [
             "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", "",
@@ -72,6 +75,11 @@ class RedisServer:
             parts = [b"*%d\r\n" % len(words), *(b"$%d\r\n%b\r\n" % (len(w.encode()), w.encode()) for w in words)]
             connection.sendall(b"".join(parts))
             return connection.recv(65536)
+
+    def info(self, section: str) -> dict[str, str]:
+        """What INFO says of itself there."""
+        lines = self.command("INFO", section).decode().splitlines()
+        return {name: value for name, _, value in (line.partition(":") for line in lines) if value}
 
     def _until(self, holds: object) -> None:
         assert callable(holds)

@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
+from benchmarks.bench import split_picture
 from benchmarks.bench.__main__ import ROWS, rows_of
+from benchmarks.bench.apart import CASES
 from benchmarks.bench.figures import Figure, at_least, at_most, figure, ratio
 from benchmarks.bench.growth import excess, spread
 from benchmarks.bench.machine import cores, cpu_seconds, foreign_seconds
@@ -21,6 +23,7 @@ from benchmarks.bench.picture import draw
 from benchmarks.bench.plan import CaseResult, Plan, RowResult, Sizes, run_case
 from benchmarks.bench.report import merged
 from benchmarks.bench.running import Failed, interleaved, sample, undisturbed
+from benchmarks.bench.tables import fill
 from benchmarks.peers.base import PAYLOAD, TEXT, Peer
 from benchmarks.peers.frames import Imcore, Limit
 from benchmarks.peers.mqtt import Mosquitto, packet
@@ -180,6 +183,29 @@ class TestReport:
         assert "<peer>" in words
         assert "45" in words
         assert "broken" not in words
+
+    def test_tables_of_documents_are_filled_from_the_figures_and_nothing_else_is_touched(self) -> None:
+        figures: dict[str, list[dict[str, float] | None]] = {
+            f"{name}, {how}": [{"p50_us": 1000.0, "p99_us": 2_500_000.0}]
+            for name in CASES
+            for how in ("alone", "flooded")
+        }
+        row = RowResult("split", "t", [case(figures)], [])
+        content = json.loads(json.dumps(merged({}, [row], ABOUT, ["split"])))
+        mark = "<!-- bench:split -->\n"
+        text = f"before\n\n{mark}old\n<!-- /bench -->\n\n<!-- bench:redis -->\nkept\n<!-- /bench -->\nafter\n"
+        filled = fill(text, content)
+        assert filled.startswith(f"before\n\n{mark}")
+        assert "old" not in filled
+        assert filled.endswith("<!-- bench:redis -->\nkept\n<!-- /bench -->\nafter\n")
+        assert f"| {CASES[0]} | 1.00 (1.00 to 1.00) |" in filled
+        assert fill(filled, content) == filled
+        picture = split_picture.draw(content["rows"][0])
+        words = ["".join(text.itertext()) for text in ET.fromstring(picture).iter("{http://www.w3.org/2000/svg}text")]
+        assert [f"{name}, {how}" for name in CASES for how in ("alone", "flooded")] == [
+            w for w in words if w in figures
+        ]
+        assert words.count("2.5 s") == len(figures)
 
     def test_rows_are_chosen_by_name(self) -> None:
         assert rows_of("all") == list(ROWS)

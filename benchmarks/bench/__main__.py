@@ -1,4 +1,4 @@
-"""`make bench`: run rows of the table, show them, and write docs/benchmarks.json and docs/benchmarks.svg.
+"""`make bench`: run rows of the table, show them, and write docs/benchmarks.json, its pictures and tables.
 
 `python -m benchmarks.bench --rows 1,2 --runs 5 --seconds 2`. What each row measures, and how, is in docs/benchmarks.md.
 """
@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -34,6 +35,7 @@ from . import (
     media,
     over_redis,
     short,
+    split_picture,
     throughput,
 )
 from .machine import cores, facts
@@ -42,6 +44,7 @@ from .plan import Plan, RowResult, Sizes
 from .programs import REPOSITORY, build, install
 from .report import merged, show, write
 from .running import shared
+from .tables import fill
 
 __all__ = ["ROWS", "main"]
 
@@ -121,13 +124,26 @@ def main(argv: Sequence[str] | None = None) -> int:
             before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
             content = merged(before, [result], about, list(ROWS))
             write(path, content)  # after each row: an interrupted run keeps what it has
-            (args.out / "benchmarks.svg").write_text(draw(content), encoding="utf-8")
+            _picture(args.out, content)
     for line in [*unbuilt, *(f"{name} was left out: {why}" for name, why in plan.left_out.items())]:
         console.print(f"[yellow]{line}[/yellow]")
     verdicts = [verdict for row in done for verdict in row.verdicts]
     met = sum(verdict.met is True for verdict in verdicts)
     console.print(f"\n{met} of {len(verdicts)} targets met; {time.monotonic() - began:.0f} s; {path}")
     return 0
+
+
+def _picture(folder: Path, content: dict[str, Any]) -> None:
+    """What is drawn and filled in from the figures."""
+    (folder / "benchmarks.svg").write_text(draw(content), encoding="utf-8")
+    for row in content["rows"]:
+        if row["row"] == "split":
+            (folder / "split.svg").write_text(split_picture.draw(row), encoding="utf-8")
+    for document in folder.glob("*.md"):
+        text = document.read_text(encoding="utf-8")
+        filled = fill(text, content)
+        if filled != text:
+            document.write_text(filled, encoding="utf-8")
 
 
 def _everyone() -> list[Peer]:

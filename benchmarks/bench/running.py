@@ -185,6 +185,11 @@ class Load:
             raise Failed(f"{self._name}: {why or f'exit code {code}'}")
         return line.decode().strip()
 
+    def result(self) -> dict[str, Any]:
+        """What it found, which is its last line."""
+        found: dict[str, Any] = json.loads(self.hear())
+        return found
+
 
 def talk(load: Load, data: bytes, server: Server, during: Callable[[], None] | None = None) -> dict[str, Any]:
     """Hand the load its blob, and measure from `begin` to `end`: what it reports, with `cpu_s` of the server, `wall_s`,
@@ -202,8 +207,7 @@ def talk(load: Load, data: bytes, server: Server, during: Callable[[], None] | N
         pass
     used, took = cpu_seconds(server.pid) - before, time.perf_counter() - since
     others = max(0.0, min(foreign_seconds(*pids) - foreign, waited_seconds(*pids) - waited)) / took
-    found: dict[str, Any] = json.loads(load.hear())
-    return {**found, "cpu_s": used, "wall_s": took, "others": others}
+    return {**load.result(), "cpu_s": used, "wall_s": took, "others": others}
 
 
 def blob(peer: Peer, mode: Mode, count: int) -> bytes:
