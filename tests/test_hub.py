@@ -329,6 +329,27 @@ class TestTime:
 
         run(main(), loops)
 
+    def test_who_answered_while_this_process_slept_is_not_called_silent(self, loops: Loops) -> None:
+        async def main() -> None:
+            async with hubs() as hub:
+                spoke, silent = Recorder(hub), Recorder(hub)
+                woken: list[list[tuple[object, ...]]] = []
+                hub.on_wake.append(lambda: woken.append(spoke.calls + silent.calls))
+                here, there = pair()
+                spoke.attach(here)
+                silent.attach(pair()[0])
+                for link in (spoke, silent):
+                    link.expect(0.2, renew=True)
+                await turns()
+                there.send(encode(PONG, 1))
+                time.sleep(1.5)  # noqa: ASYNC251 - that is the sleep
+                await settle(lambda: silent.calls)
+                assert silent.calls == [("deadline",)]
+                assert spoke.calls == []
+                assert woken == [[]], "it is told before any deadline"
+
+        run(main(), loops)
+
 
 class TestMemory:
     def test_the_receive_buffer_outlives_its_hub(self) -> None:

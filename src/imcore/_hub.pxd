@@ -56,6 +56,8 @@ cdef class Hub:
     cdef object fatal                   # what a callback raised to stop the program, until the turn's end
     cdef object timer                   # the loop's handle of the next tick
     cdef uint64_t next_tick             # when it fires, in ticks
+    cdef bint waking                    # the next tick makes up for a sleep
+    cdef readonly list on_wake          # called when this process has slept, before any deadline
     cdef uint64_t origin                # milliseconds
     cdef object on_ready, on_flush, on_tick  # bound once, not at every turn
 

@@ -41,6 +41,7 @@ cdef enum:
     FLUSH_MOST = 64             # links that are sent for between two looks at the clock
     READ_US = 1000              # how long a turn reads and how long it sends: between the two, and before anything
     SEND_US = 1000              # else, the loop comes to what is new
+    LATE_MS = 1000              # so late is no timer but of a process that slept
     PAUSE_MS = 500              # how long a listener rests that the kernel has nothing left for
 
 
@@ -81,6 +82,7 @@ cdef class Hub:
         self.carried = set()
         self.news = []
         self.open_rooms = []
+        self.on_wake = []
         self.on_ready, self.on_flush, self.on_tick = self._ready, self._flush, self._tick
         self.memory = bytearray(INPUT)
         self.input = <uint8_t *> PyByteArray_AS_STRING(self.memory)
@@ -158,8 +160,17 @@ cdef class Hub:
         return (imcore_clock_ms() - self.origin) // self.tick_ms
 
     def _tick(self) -> None:
+        cdef uint64_t now = self.ticks()
         self.timer = None
-        self.wheel.advance_c(self.ticks(), timer_expired, <void *> self)
+        if not self.waking and now > self.next_tick + LATE_MS // self.tick_ms:
+            self.waking = True  # this process slept: what has come meanwhile is read before anybody is called silent
+            self.next_tick = now + 1
+            self.timer = self.loop.call_later(self.tick_ms / 1000.0, self.on_tick)
+            for woke in list(self.on_wake):
+                woke()
+            return
+        self.waking = False
+        self.wheel.advance_c(now, timer_expired, <void *> self)
         self.schedule_tick()
 
     cdef int schedule_tick(self) except -1:

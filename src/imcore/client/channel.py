@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from enum import Enum
 
 from ..errors import LinkClosed, WayError
@@ -84,6 +85,7 @@ class Channel:
         self._opened = asyncio.Event()  # there is a way in
         self._spare: asyncio.Future[None] | None = None  # done when a better link is welcomed, or is not
         self._changed = asyncio.Event()  # it is another one now
+        self._moved = asyncio.Event()  # the network is another one, or time has leapt: what was tried before is nothing
         self._holds: dict[Candidate, bool] = {}  # whether much comes through by it, where that was looked at
         self._leave_at = 0.0  # the time that a GOAWAY gave us for coming back
         self._moving = False  # the used link drains while the next one is opened
@@ -110,7 +112,7 @@ class Channel:
             await self._needed()
             began, replaced = now(), False
             try:
-                link = await self._open()
+                link = await self._open_here()
             except LinkClosed as error:
                 failure = error
             else:
@@ -147,7 +149,9 @@ class Channel:
             wait = backoff.next(min(max(least, 0.0), WAIT_MOST))
             if self.link is None:
                 self.say(State.WAITING, f"trying again in {wait:.1f} s: {failure}")
-            await asyncio.sleep(wait)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._moved.wait()
 
     async def _last(self, link: ClientLink) -> tuple[ClientLink, bool]:
         """The link that ended, or is to be left, after all that took its place; and whether another one was just about
@@ -185,6 +189,11 @@ class Channel:
         self._leave_at = loop.time() + wait
         loop.call_later(wait, link.leave)
 
+    def anew(self) -> None:
+        """The network is another one, or time has leapt: whatever is waited for is due now, a search that runs begins
+        again, and the next link is searched for. The link that there is stays."""
+        self._moved.set()
+
     def say(self, state: State, text: str) -> None:
         """It stands there now; one exchange behind the other is no news."""
         if (state, text) != (self.state, self.text):
@@ -198,6 +207,25 @@ class Channel:
             wait = max(wait, EMPTY_S - lasted)
         if wait > 0:
             await asyncio.sleep(min(wait, WAIT_MOST))
+
+    async def _open_here(self) -> ClientLink:
+        """A new link, by a way on the network of now; raises `LinkClosed`."""
+        while True:
+            if self._moved.is_set():
+                self._moved.clear()
+                self._settled = False
+            opening = asyncio.create_task(self._open(), name="imcore opens a link")
+            moved = asyncio.create_task(self._moved.wait())
+            try:
+                await asyncio.wait([opening, moved], return_when=asyncio.FIRST_COMPLETED)
+                if opening.done():
+                    return opening.result()
+            finally:
+                opening.cancel()
+                moved.cancel()
+                await asyncio.wait([opening, moved])
+            if not opening.cancelled() and opening.exception() is None:
+                return opening.result()
 
     async def _open(self) -> ClientLink:
         """A new link, welcomed; raises `LinkClosed` if there is no way in now."""

@@ -8,6 +8,7 @@ they always are.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from typing import Literal
@@ -16,6 +17,7 @@ from .._hub import Hub
 from ..messages import GoAway, Hello, Role
 from ..ways.candidate import Candidate
 from ..ways.finder import Ways
+from ..ways.watch import Watch, stranded
 from .channel import Channel, State
 from .exchange import ExchangeLink
 from .link import ClientLink
@@ -23,6 +25,8 @@ from .opening import Opening, OpeningOwner, Token, Want
 from .spare import Spare
 
 __all__ = ["Channels", "Connection", "State", "Token"]
+
+_log = logging.getLogger(__name__)
 
 Channels = Literal["single", "split"]
 
@@ -91,18 +95,21 @@ class Connection:
     async def run(self, hub: Hub) -> None:
         """Stay connected. Raises `LinkClosed`, with advice, when there is no use in coming back."""
         self._hub = hub
+        hub.on_wake.append(self.woke)
         try:
-            if not self._receive:
-                await self.long.run()
-                return
-            try:
-                async with asyncio.TaskGroup() as group:
-                    group.create_task(self.long.run())
-                    group.create_task(self.short.run())
-                    group.create_task(self.spare.run())
-            except BaseExceptionGroup as failed:
-                raise failed.exceptions[0] from None
+            with Watch(self.moved, self.woke):
+                if not self._receive:
+                    await self.long.run()
+                    return
+                try:
+                    async with asyncio.TaskGroup() as group:
+                        group.create_task(self.long.run())
+                        group.create_task(self.short.run())
+                        group.create_task(self.spare.run())
+                except BaseExceptionGroup as failed:
+                    raise failed.exceptions[0] from None
         finally:
+            hub.on_wake.remove(self.woke)
             self._opening.close()
 
     def need(self) -> None:
@@ -123,6 +130,41 @@ class Connection:
         self._ready.set()
         if isinstance(self._asked, ExchangeLink):
             self._asked.give_way()
+
+    def moved(self) -> None:
+        """This device is on another network now. What can't be reached from here any more is left: the link down when
+        another one is welcomed; the one up at once, since it has nothing to bring."""
+        _log.debug("another network: the links are looked at")
+        self.spare.begin(self.long.link)
+        for channel in (self.long, self.short):
+            link = channel.link
+            channel.anew()
+            if link is None:
+                continue
+            if not stranded(link.wire):
+                self._see(link)
+            elif isinstance(link, ExchangeLink) or channel is self.short:
+                link.die("internal", "this device is on another network now")
+            else:
+                link.check()
+                link.leave()
+        self._opening.moved()
+
+    def woke(self) -> None:
+        """This process slept: whether the links live is asked before anything else."""
+        _log.debug("awake: the links are looked at")
+        self.spare.begin(self.long.link)
+        for channel in (self.long, self.short):
+            channel.anew()
+            if channel.link is not None:
+                self._see(channel.link)
+
+    def _see(self, link: ClientLink) -> None:
+        if isinstance(link, ExchangeLink):
+            if link is self._asked:
+                link.give_way()
+        else:
+            link.check()
 
     def check(self) -> None:
         """Another link says that there is more to come down than has come."""

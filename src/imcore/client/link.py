@@ -81,6 +81,7 @@ class ClientLink(Link):
         "awaiting",
         "beat",
         "beats",
+        "doubted",
         "hasty",
         "loop",
         "opened",
@@ -133,6 +134,8 @@ class ClientLink(Link):
         self.wire = -1
         """The descriptor beneath, whatever carries the frames; -1 = not known."""
         self.paused = False
+        self.doubted = False
+        """Something spoke against it, and it has not answered since."""
         self.quiet = -1
         """Bytes that had come when the last ping was answered; -1 = nothing is known about the silence since."""
 
@@ -156,8 +159,10 @@ class ClientLink(Link):
             self.expect(self.beat.overdue(self.owner.doubts), renew=True)
 
     def check(self) -> None:
-        """Ask now whether it lives, and what it has not brought."""
-        if self.beat is not None and not self.beat.waiting:
+        """There is a reason to doubt it: ask now whether it lives, and what it has not brought; if it does not say so
+        soon, another one is opened beside it."""
+        if self.beat is not None and self.open and not self.paused:
+            self.doubted = True
             self._ping(self.beat)
 
     def die(self, code: str, text: str, retry_ms: int | None = 0) -> None:
@@ -233,7 +238,7 @@ class ClientLink(Link):
                 self._ping(beat, alone=self.quiet == self.offset and not self.owner.waits(self))
         elif self.paused or self._moves():
             self.expect(beat.patience, renew=True)
-        elif self.beats and not self.over.done() and self.owner.waits(self):
+        elif self.beats and not self.over.done() and (self.doubted or self.owner.waits(self)):
             self.owner.doubts += 1
             self.leave()  # another one is opened beside it: whichever answers first is the one
             self.expect(beat.patience, renew=True)
@@ -297,6 +302,7 @@ class ClientLink(Link):
         if beat is None or not beat.pong(token, self.loop.time()):
             return
         self.quiet = self.offset + HEADER_SIZE + len(body)
+        self.doubted = False
         self._sound(True)
         if not self.beats:
             self.due()
@@ -332,7 +338,8 @@ class ClientLink(Link):
         token, body = beat.ping(self.loop.time())
         self.send(PING, token, body=body)
         self.acknowledged = acknowledged(self.wire)
-        patience = beat.overdue(self.owner.doubts) if self.owner.waits(self) else beat.patience
+        hurry = self.doubted or self.owner.waits(self)
+        patience = beat.overdue(self.owner.doubts) if hurry else beat.patience
         self.expect(patience, renew=True)
 
     def _blame(self, error: RemoteError) -> None:

@@ -109,6 +109,11 @@ class Opening:
         """A request of the tunnel may still come to a gateway, late or once more."""
         return asyncio.get_running_loop().time() < self._echoes_until
 
+    def moved(self) -> None:
+        """This device is on another network: what is kept may lead nowhere."""
+        for tunnel in self._tunnels.values():
+            tunnel.moved()
+
     def close(self) -> None:
         """Close what is kept."""
         for tunnel in self._tunnels.values():

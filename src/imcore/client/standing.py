@@ -1,4 +1,4 @@
-"""What a client says of itself to whoever asks."""
+"""What a client says of itself to whoever asks, and what it is told of the device that it is on."""
 
 from __future__ import annotations
 
@@ -15,6 +15,12 @@ class Standing:
     _connection: Connection
     _downlink: Downlink
     _sending: Sending
+
+    def network_changed(self) -> None:
+        """Say that this device is on another network now, where your system tells you: a phone's does. On Linux a
+        client notices by itself. Links that can't be reached any more are left at once, others are asked whether they
+        live."""
+        self._connection.moved()
 
     @property
     def dropped(self) -> int:

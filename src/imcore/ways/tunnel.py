@@ -20,6 +20,7 @@ from ..points import Point
 from .dial import Connect, Stream, connect, ride
 from .learned import Manner
 from .outcomes import Outcome, met, of_head
+from .watch import stranded
 
 __all__ = ["Path", "Post", "Tunnel"]
 
@@ -258,6 +259,12 @@ class Tunnel:
             connection.abort()
             if post is not None:
                 post.link.lost(None)
+
+    def moved(self) -> None:
+        """This device is on another network: close what can't be reached from there."""
+        for path, connection in list(self._connections.items()):
+            if stranded(connection.wire):
+                self.leave(path)
 
     def close(self) -> None:
         """Close both."""

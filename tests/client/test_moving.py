@@ -1,0 +1,115 @@
+"""A device that is on another network now, or has slept: links are looked at at once, and none is given up too soon."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from imcore._codec import PING, PONG
+from imcore.client import Client, State, backoff, connection, heartbeat
+from tests.client.peer import Conversation, Script, peer, run
+from tests.gateway.running import until
+
+
+async def alive(link: Conversation) -> None:
+    """Answers every ping."""
+    await link.welcome()
+    while True:
+        link.say(PONG, (await link.expect(PING)).id)
+
+
+async def once(link: Conversation) -> None:
+    """Answers one ping, and is never heard of again."""
+    await link.welcome()
+    link.say(PONG, (await link.expect(PING)).id)
+    await link.rest()
+
+
+def device(address: str, said: list[State]) -> Client:
+    return Client([address], "alice", "phone", on_state=lambda state, _: said.append(state))
+
+
+def moving(*scripts: Script, stranded: bool) -> Callable[[Callable[[Client, list[State]], Awaitable[None]]], None]:
+    def decorate(body: Callable[[Client, list[State]], Awaitable[None]]) -> None:
+        async def work() -> None:
+            said: list[State] = []
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(connection, "stranded", lambda descriptor: stranded)
+                async with asyncio.timeout(20), peer(*scripts) as address, device(address, said) as im:
+                    await until(lambda: im.state is State.OPEN)
+                    await asyncio.sleep(0.1)
+                    await body(im, said)
+
+        run(work())
+
+    return decorate
+
+
+def test_a_link_whose_address_is_gone_is_followed_at_once_and_stays_until_then() -> None:
+    @moving(once, alive, stranded=True)
+    async def _(im: Client, said: list[State]) -> None:
+        link = im._connection.down
+        async with asyncio.timeout(heartbeat.OVERDUE_S):  # it is not asked first
+            im.network_changed()
+            assert im._connection.down is link
+            await until(lambda: im._connection.down is not link)
+        assert said == [State.CONNECTING, State.OPEN]
+
+
+def test_a_link_that_may_be_good_is_asked_and_stays_if_it_answers() -> None:
+    @moving(alive, alive, stranded=False)
+    async def _(im: Client, said: list[State]) -> None:
+        link = im._connection.down
+        for _ in range(3):
+            im.network_changed()
+            assert link is not None
+            assert await link.sound()
+        assert im._connection.down is link
+        assert said == [State.CONNECTING, State.OPEN]
+
+
+@pytest.mark.parametrize("why", ["moved", "woke"])
+def test_a_link_that_does_not_answer_is_raced_long_before_a_heartbeat_would_fail(
+    why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heartbeat, "OVERDUE_S", 0.2)
+    monkeypatch.setattr(heartbeat, "PATIENCE_S", 60.0)
+
+    @moving(once, alive, stranded=False)
+    async def _(im: Client, said: list[State]) -> None:
+        link = im._connection.down
+        getattr(im._connection, why)()
+        await until(lambda: im._connection.down is not link)
+        assert said == [State.CONNECTING, State.OPEN]
+        assert im.still_s == 30.0, "that says nothing about what this network stands"
+
+
+def test_who_waits_for_the_next_try_tries_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backoff.Backoff, "next", lambda self, least=0.0: 3600.0)
+
+    async def refuses(link: Conversation) -> None:
+        link.writer.close()
+
+    async def work() -> None:
+        async with asyncio.timeout(20), peer(refuses, alive) as address, device(address, []) as im:
+            await until(lambda: im.state is State.WAITING)
+            im.network_changed()
+            await until(lambda: im.state is State.OPEN)
+
+    run(work())
+
+
+def test_a_search_that_runs_begins_again_on_the_new_network() -> None:
+    async def silent(link: Conversation) -> None:
+        await link.rest()
+
+    async def work() -> None:
+        async with asyncio.timeout(9), peer(silent, alive) as address, device(address, []) as im:
+            await until(lambda: im.state_text.startswith("connecting to"))
+            await asyncio.sleep(0.1)  # HELLO has ten seconds
+            im.network_changed()
+            await until(lambda: im.state is State.OPEN)
+
+    run(work())
