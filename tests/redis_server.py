@@ -104,9 +104,13 @@ def _free_port() -> int:
                 return port
 
 
-@cache
 def shared(cluster: bool = False) -> RedisServer:
     """One for the whole process: who uses it keeps to a space of its own."""
+    return _started(cluster)
+
+
+@cache
+def _started(cluster: bool) -> RedisServer:
     server = RedisServer(cluster=cluster)
     atexit.register(server.close)
     return server

@@ -60,4 +60,10 @@ def test_business_restarts_while_messages_flow_and_no_link_drops(tmp_path: Path)
     assert result["good"] is True
     assert result["verdict"]["received"] == 240
     assert result["drops"] == 0
-    assert len(result["breaks"]) == 3
+    killed, upgraded, away = result["breaks"]
+    assert (killed["what"], upgraded["what"], away["what"]) == (
+        "the service was killed and started",
+        "a new version came, and the old one went",
+        "the service was away for 1 s",
+    )
+    assert away["longest_ms"] > 500  # what was sent meanwhile only came later

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -19,6 +21,7 @@ from imcore.gateway.gateway import Gateway
 from imcore.gateway.limits import Limits
 from imcore.gateway.listeners import Listen
 from imcore.service import Service
+from tests import redis_server
 from tests.bus.engines import ENGINES
 from tests.gateway.running import run, until
 from tests.gateway.wire import ACK, MSG, Wire, frame
@@ -175,5 +178,83 @@ def test_when_a_node_dies_those_who_stay_away_are_told_as_gone(tmp_path: Path, m
             dying._pipe.abandon()  # type: ignore[attr-defined]  # as if killed
             await until(lambda: sorted(here.told[20:]) == sorted((f"user {n}", "phone", False) for n in range(20)), 15)
             await dying.close()
+
+    run(main())
+
+
+DYING = """
+import sys
+from imcore.bus.redis import push
+from imcore.cli import main
+push.NODE_MS = 1500
+sys.exit(main(sys.argv[1:]))
+"""
+
+CONFIG = """
+[node]
+name = "dying"
+roles = ["downlink", "uplink"]
+[[listen]]
+address = "127.0.0.1:0"
+[bus]
+engine = "redis"
+url = "{url}"
+space = "{space}"
+shards = 3
+"""
+
+
+@asynccontextmanager
+async def process(tmp_path: Path, beside: Path) -> AsyncIterator[tuple[str, asyncio.subprocess.Process]]:
+    """A gateway that is a process of its own, on the bus of `node(beside, "redis")`; its address."""
+    file = tmp_path / "dying.toml"
+    file.write_text(CONFIG.format(url=redis_server.shared().url, space=f"test {beside / 'data'}"))
+    dying = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", DYING, "serve", "--anonymous", "--config", str(file),
+        stdout=asyncio.subprocess.PIPE, cwd=tmp_path,
+    )  # fmt: skip
+    assert dying.stdout is not None
+    try:
+        line = (await asyncio.wait_for(dying.stdout.readline(), 20)).decode()
+        yield line.removeprefix("listening on ").strip(), dying
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            dying.kill()
+        await dying.communicate()
+
+
+def test_a_node_that_is_killed_with_hundreds_of_links_is_no_storm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who comes back by another node is no news, and who stays away is told as gone, a few at a time."""
+    monkeypatch.setattr("imcore.bus.redis.routes.UNSEEN_MS", 500)
+    monkeypatch.setattr("imcore.bus.redis.routes.UNSEEN", 20)
+    count = 300
+    everyone, away = ({f"user {n}" for n in range(first, count)} for first in (0, count // 2))
+
+    async def main() -> None:
+        beside = Path(*tmp_path.parts[-2:])  # as long as the name of a space may be
+        async with (
+            node(beside, "redis") as here,
+            process(tmp_path, beside) as (address, dying),
+            AsyncExitStack() as links,
+        ):
+            gone: list[float] = []
+
+            async def link(to: str, user: str) -> None:
+                await (await links.enter_async_context(Wire(to))).greet(user, role="down")
+
+            await asyncio.gather(*(link(address, user) for user in everyone))
+            await until(lambda: {user for user, _, online in here.told if online} == everyone, 20)
+            dying.kill()
+            await asyncio.gather(*(link(here.address, user) for user in everyone - away))
+
+            def all_gone() -> bool:
+                gone.extend([asyncio.get_running_loop().time()] * (len(here.told) - count - len(gone)))
+                return len(gone) >= len(away)
+
+            await until(all_gone, 30)
+            assert sorted(here.told[count:]) == sorted((user, "phone", False) for user in away)
+            assert gone[-1] - gone[0] > 1.0  # 150 of them, of three shards 20 a second each
 
     run(main())

@@ -156,33 +156,47 @@ async def name_server(names: dict[str, str], *, delay_s: float = 0.0, dead: bool
 
 
 @asynccontextmanager
-async def place(answer: Place, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[Point]:
-    """Serve there."""
-    served: set[asyncio.Task[None]] = set()
+async def listening(
+    talk: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]], host: str, port: int
+) -> AsyncIterator[int]:
+    """Each connection is talked to in a task of its own, and closed when that is over, or with the block; yields the
+    port."""
+    talks: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        served.add(task)
+        talks.add(task)
         with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = re.search(rb"(?i)content-length: (\d+)", head)
-            body = await reader.readexactly(int(length[1])) if length else b""
-            await answer(Asked(head.split()[1].decode(), body), writer)
-            await writer.drain()
+            await talk(reader, writer)
         writer.close()
-        served.discard(task)
+        talks.discard(task)
 
     server = await asyncio.start_server(serve, host, port)
     try:
-        yield Point("http", host, server.sockets[0].getsockname()[1])
+        yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
-        for task in list(served):
+        for task in list(talks):
             task.cancel()
-        if served:
-            await asyncio.wait(served)
+        if talks:
+            await asyncio.wait(talks)
         await asyncio.sleep(0)  # the turn in which what was closed lets go
+
+
+@asynccontextmanager
+async def place(answer: Place, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[Point]:
+    """Serve there."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = re.search(rb"(?i)content-length: (\d+)", head)
+        body = await reader.readexactly(int(length[1])) if length else b""
+        await answer(Asked(head.split()[1].decode(), body), writer)
+        await writer.drain()
+
+    async with listening(talk, host, port) as at:
+        yield Point("http", host, at)
 
 
 @asynccontextmanager
@@ -191,7 +205,6 @@ async def relay(
 ) -> AsyncIterator[Point]:
     """Another address of the gateway at `to`. What it answers takes so much longer; cut: of each connection's answers
     only so many bytes come through, and then nothing. only_http: what is not HTTP is dropped without a word."""
-    ends: set[asyncio.Task[None]] = set()
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay_s: float, left: int) -> None:
         while data := await reader.read(1000 if cut is not None else 65536):
@@ -203,14 +216,9 @@ async def relay(
                 await asyncio.Event().wait()
         writer.close()
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        ends.add(task)
-        writers = [writer]
-        with contextlib.suppress(OSError, asyncio.CancelledError):
-            there, back = await asyncio.open_connection(*to.rsplit(":", 1))
-            writers.append(back)
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection(*to.rsplit(":", 1))
+        try:
             if only_http:
                 begun = await reader.read(65536)
                 if begun and not begun[:1].isalpha():
@@ -220,17 +228,8 @@ async def relay(
             await asyncio.gather(
                 pump(reader, back, 0.0, much), pump(there, writer, delay_s, much if cut is None else cut)
             )
-        for end in writers:
-            end.close()
-        ends.discard(task)
+        finally:
+            back.close()
 
-    server = await asyncio.start_server(serve, host, port)
-    try:
-        yield Point("tcp", host, server.sockets[0].getsockname()[1])
-    finally:
-        server.close()
-        for task in list(ends):
-            task.cancel()
-        if ends:
-            await asyncio.wait(ends)
-        await asyncio.sleep(0)  # the turn in which what was closed lets go
+    async with listening(talk, host, port) as at:
+        yield Point("tcp", host, at)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-__all__ = ["Account", "Verdict", "percentile"]
+__all__ = ["Account", "Break", "Verdict", "percentile"]
 
 Pair = tuple[str, str]
 """Sender and receiver: the order of messages holds within a pair."""
@@ -35,6 +35,18 @@ class Verdict(msgspec.Struct, frozen=True):
         """Something was sent, and everything came: once, and in order."""
         wrong = self.lost or self.doubled or self.reordered or self.foreign
         return self.sent > 0 and self.confirmed == self.sent == self.received and not wrong
+
+
+class Break(msgspec.Struct, frozen=True):
+    """Something broke, and was whole again."""
+
+    what: str
+    start: float
+    """On the monotonic clock, seconds."""
+    end: float
+    """Everyone was connected again, and all that had been sent so far had come."""
+    longest_ms: float = 0.0
+    """How long the message took that met it and took longest."""
 
 
 class Account:

@@ -91,4 +91,6 @@ def _pieces(name: str) -> Iterator[bytes]:
             while piece := file.read(READ):
                 yield piece
     except OSError as error:
-        raise ConfigError(f"{name}: {error.strerror}") from None
+        raise ConfigError(
+            f"{name}: {error.strerror}: expected a file that can be read, or - for standard input"
+        ) from None

@@ -1,6 +1,6 @@
 """The demo of roles apart: gateways and services as processes over a redis-server, and what business restarts do.
 
-While messages flow the service is killed and started, replaced by another version beside it, and away for a while. No
+While messages flow the service is killed and started, replaced by another version beside it, and away for a minute. No
 link may drop, and nothing may be lost, doubled or reordered.
 """
 
@@ -12,13 +12,13 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
-from .account import Account
+from .account import Break
+from .crowd import Crowd
 from .terminal import Failed
-from .trial import Break, User
 
 __all__ = ["Split"]
 
@@ -90,7 +90,7 @@ class Split:
     def __init__(
         self, folder: Path, *, users: int, messages: int, seconds: float, away_s: float, tell: Callable[[str], None]
     ) -> None:
-        self.account = Account()
+        self.crowd = Crowd(users)
         self.breaks: list[Break] = []
         self.drops = 0
         """Links that were lost, of all users."""
@@ -100,9 +100,6 @@ class Split:
         self._seconds = seconds
         self._away_s = away_s
         self._tell = tell
-        self._next = 0
-        self._moved = asyncio.Event()
-        self._users: list[User] = []
 
     async def run(self) -> None:
         """Send everything through every break, and wait for what is still on its way."""
@@ -117,30 +114,26 @@ class Split:
             self._tell(
                 f"a redis-server, a service, a gateway for what comes down at {points[0]}, for up at {points[1]}"
             )
-            for number in range(self._count):
-                to = f"user-{(number + 1) % self._count}"
-                user = User(f"user-{number}", to, points, None, self.account, self._moved.set)
-                await user.come()
-                stack.push_async_callback(user.end)
-                self._users.append(user)
-            await self._quiet()
+            for _ in range(self._count):
+                await self.crowd.join(points, None, stack)
+            await self._whole()
             await self._through("the service runs", self._nothing)
             self.breaks.clear()
             await self._through("the service was killed and started", lambda: self._killed(service))
-            await self._through(f"the service was away for {self._away_s:g} s", lambda: self._away(service))
             await self._through("a new version came, and the old one went", lambda: self._upgraded(service, newer))
+            await self._through(f"the service was away for {self._away_s:g} s", lambda: self._away(newer), self._away_s)
             await asyncio.sleep(0.2)  # what comes twice would come now
-            self.drops = sum(user.drops for user in self._users)
+            self.drops = sum(user.drops for user in self.crowd.users)
 
-    async def _through(self, what: str, happens: Callable[[], object]) -> None:
-        """Send a quarter of the messages while it happens, and wait until all have come."""
+    async def _through(self, what: str, happens: Callable[[], Awaitable[None]], lasts: float = 0.0) -> None:
+        """Send a quarter of the messages while it happens, and wait until all have come. lasts: seconds."""
         start = time.monotonic()
-        sending = asyncio.ensure_future(self._stretch())
-        await asyncio.sleep(self._seconds / 16)
-        await happens()  # type: ignore[misc]
-        await sending
-        await self._quiet()
-        self.breaks.append(Break(what, start, time.monotonic()))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.crowd.talk(self._messages // 4, max(self._seconds / 4, lasts)))
+            await asyncio.sleep(self._seconds / 16)
+            await happens()
+        await self._whole()
+        self.breaks.append(self.crowd.survived(what, start))
         self._tell(f"{what}: all that was sent has come, {time.monotonic() - start:.1f} s after it began")
 
     async def _nothing(self) -> None:
@@ -160,23 +153,9 @@ class Split:
         await asyncio.sleep(self._seconds / 8)
         await service.stop()
 
-    async def _stretch(self) -> None:
-        count = self._messages // 4
-        began = time.monotonic()
-        for number in range(count):
-            self._next += 1
-            self._users[number % self._count].send(self._next)
-            ahead = began + (number + 1) * self._seconds / 4 / count - time.monotonic()
-            if ahead > 0.001 or number % 32 == 0:
-                await asyncio.sleep(max(ahead, 0))
-
-    async def _quiet(self) -> None:
-        """All that was sent has come."""
+    async def _whole(self) -> None:
         with suppress(TimeoutError):  # then the account shows what is missing
-            async with asyncio.timeout(LAST_S):
-                while self.account.missing:
-                    self._moved.clear()
-                    await self._moved.wait()
+            await self.crowd.whole(LAST_S)
 
     def _program(self, name: str, roles: str, url: str, stack: AsyncExitStack) -> Program:
         file = self._folder / f"{name}.toml"
