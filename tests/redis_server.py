@@ -15,20 +15,25 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-__all__ = ["RedisServer", "missing", "shared"]
+__all__ = ["RedisCluster", "RedisServer", "missing", "shared"]
 
-PROGRAM = shutil.which("redis-server") or shutil.which("valkey-server")
+PROGRAM = shutil.which(os.environ.get("REDIS_SERVER", "redis-server")) or shutil.which("valkey-server")
 missing = None if PROGRAM else "there is no redis-server here: apt-get install redis-server"
 """Why there can't be one, or None."""
 START_S = 20.0
 
 
 class RedisServer:
-    """cluster: a cluster of one node, which refuses a call that touches two slots. sync: Redis's appendfsync. folder:
-    where its own is made."""
+    """slots: the first and the last of a cluster's that are its own; the cluster is there when all have met. sync:
+    Redis's appendfsync. folder: where its own is made."""
 
     def __init__(
-        self, *, cluster: bool = False, sync: str = "everysec", more: Sequence[str] = (), folder: str | None = None
+        self,
+        *,
+        slots: tuple[int, int] | None = None,
+        sync: str = "everysec",
+        more: Sequence[str] = (),
+        folder: str | None = None,
     ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="imcore-redis-", dir=folder))
         self.port = _free_port()
@@ -36,20 +41,19 @@ class RedisServer:
             "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", "",
             "--appendonly", "yes", "--appendfsync", sync, *more,
         ]  # fmt: skip
-        if cluster:
-            self._words += ["--cluster-enabled", "yes"]
+        if slots is not None:
+            self._words += ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"]
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.start()
-        if cluster:
-            self.command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
-            self._until(lambda: b"cluster_state:ok" in self.command("CLUSTER", "INFO"))
+        if slots is not None:
+            self.command("CLUSTER", "ADDSLOTSRANGE", *map(str, slots))
 
     def start(self) -> None:
         """Start it, with what an earlier life left."""
         assert PROGRAM is not None
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen([PROGRAM, *self._words], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        self._until(lambda: self.command("PING").startswith(b"+PONG"))
+        self.until(lambda: self.command("PING").startswith(b"+PONG"))
 
     @property
     def pid(self) -> int:
@@ -81,7 +85,8 @@ class RedisServer:
         lines = self.command("INFO", section).decode().splitlines()
         return {name: value for name, _, value in (line.partition(":") for line in lines) if value}
 
-    def _until(self, holds: object) -> None:
+    def until(self, holds: object) -> None:
+        """Wait until it holds, or raise what the log says."""
         assert callable(holds)
         end = time.monotonic() + START_S
         while True:
@@ -104,13 +109,34 @@ def _free_port() -> int:
                 return port
 
 
-def shared(cluster: bool = False) -> RedisServer:
+class RedisCluster:
+    """Three masters, each with a third of the slots, which refuse what is another's and calls for two slots."""
+
+    def __init__(self) -> None:
+        self.masters = [RedisServer(slots=slots) for slots in ((0, 5460), (5461, 10922), (10923, 16383))]
+        self.url = self.masters[0].url
+        for other in self.masters[1:]:
+            self.masters[0].command("CLUSTER", "MEET", "127.0.0.1", str(other.port))
+        for master in self.masters:
+            self.met(master)
+
+    def met(self, master: RedisServer) -> None:
+        """Wait until this one knows all the others."""
+        master.until(lambda: b"cluster_state:ok" in master.command("CLUSTER", "INFO"))
+
+    def close(self) -> None:
+        """Nothing is left of it."""
+        for master in self.masters:
+            master.close()
+
+
+def shared(cluster: bool = False) -> RedisServer | RedisCluster:
     """One for the whole process: who uses it keeps to a space of its own."""
     return _started(cluster)
 
 
 @cache
-def _started(cluster: bool) -> RedisServer:
-    server = RedisServer(cluster=cluster)
+def _started(cluster: bool) -> RedisServer | RedisCluster:
+    server = RedisCluster() if cluster else RedisServer()
     atexit.register(server.close)
     return server

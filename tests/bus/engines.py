@@ -28,7 +28,7 @@ def on_redis(cluster: bool, data: str | os.PathLike[str], **limits: Any) -> Bus:
     """On a server that all tests share, in a space that belongs to the folder."""
     if redis_server.missing is not None:
         pytest.skip(redis_server.missing)
-    return RedisBus(redis_server.shared(cluster).url, space=f"test {os.fspath(data)}", shards=3, **limits)
+    return RedisBus(redis_server.shared(cluster).url, space=f"test {os.fspath(data)}", shards=4, **limits)
 
 
 ENGINES: dict[str, Engine] = {

@@ -10,7 +10,7 @@ from typing import Any
 from imcore.bus.embedded.inbox import EmbeddedInbox
 from imcore.bus.embedded.queue import EmbeddedQueue
 from imcore.bus.ports import Opening, Sink, Uplink
-from imcore.bus.redis import pipe
+from imcore.bus.redis import way
 from imcore.bus.redis.inbox import RedisInbox
 from imcore.bus.redis.queue import RedisQueue
 from imcore.messages import Refusal
@@ -60,9 +60,9 @@ def forget_the_dedupe() -> None:
 
     EmbeddedQueue.put = forgetful  # type: ignore[method-assign]
     for name in ("source", "draining_source"):
-        script = getattr(pipe, name)()
+        script = getattr(way, name)()
         assert LOOKS in script
-        setattr(pipe, name, partial(bytes, script.replace(LOOKS, b"if false then")))
+        setattr(way, name, partial(bytes, script.replace(LOOKS, b"if false then")))
     for inbox in (EmbeddedInbox, RedisInbox):
         append = inbox.append
 

@@ -1,7 +1,7 @@
 """The engine for more than one process or machine: all ports on Redis 7 or newer, or Valkey.
 
-`pipe` is the way to Redis and `lua/` what is done there; `queue`, `inbox`, `routes`, `push` and `loads` are the ports.
-`consumer` takes messages out of the queue for services, `services` knows who serves what.
+`pipe` and its `way`s lead to Redis and `lua/` is what is done there; `queue`, `inbox`, `routes`, `push` and `loads` are
+the ports. `consumer` takes messages out of the queue for services, `services` knows who serves what.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import logging
 from redis.exceptions import RedisError
 
 from ...errors import EngineError
+from .connection import connect_pool
 from .consumer import Consumer
 from .inbox import RedisInbox
 from .loads import RedisLoads
-from .pipe import Pipe, connect, connect_pool
+from .pipe import Pipe
 from .push import RedisPush
 from .queue import RedisQueue
 from .reader import ask
@@ -76,17 +77,16 @@ class RedisBus:
         loop = asyncio.get_running_loop()
         self._pipe = pipe = Pipe(self._pool, self._keys, self._limits, self._lost)
         self._services = services = Services(pipe)
-        self._consumer = consumer = Consumer(pipe, self._pool, services)
-        self.push = RedisPush(pipe, self._pool)
+        self._consumer = consumer = Consumer(pipe, services)
+        self.push = RedisPush(pipe)
         self.queue = RedisQueue(pipe, consumer, services, self._backlog)
         self.inbox = RedisInbox(pipe, self.queue, consumer, self.push)
         self.routes = RedisRoutes(pipe, self.push, services)
-        self.loads = RedisLoads(pipe, self._pool)
+        self.loads = RedisLoads(pipe)
         await pipe.open()
-        await self._look_around()
+        await self._look_around(pipe)
         self._tasks = [loop.create_task(pipe.run()), loop.create_task(self.loads.read())]
-        together = [[shard] for shard in range(self._keys.shards)] if pipe.cluster else [list(range(self._keys.shards))]
-        for shards in together:
+        for shards in pipe.together:
             self._tasks.append(loop.create_task(consumer.read(shards)))
             self._tasks.append(loop.create_task(self.push.read(shards)))
         services.tell()
@@ -143,8 +143,8 @@ class RedisBus:
         self.push.lost(shards)
         self.inbox.lost(shards)
 
-    async def _look_around(self) -> None:
-        connection = await connect(self._pool)
+    async def _look_around(self, pipe: Pipe) -> None:
+        connection = await pipe.connect(0)
         try:
             await self.loads.begin(connection)
             _, appends = await ask(connection, "CONFIG", "GET", "appendonly")

@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 from ...errors import EngineError
 from ..books import SHOWN, Action, Books, Letter, expect
 from ..ports import Uplink
-from .pipe import explain
+from .connection import explain
 from .script import Keys, source
 
 __all__ = ["audit", "letters", "settle_letter"]
@@ -37,6 +37,9 @@ Client = Any
 def _talking(url: str, space: str) -> Iterator[tuple[Client, Keys]]:
     try:
         client: Client = redis.Redis.from_url(url, protocol=2, socket_connect_timeout=3, socket_timeout=30)
+        if client.info("cluster").get("cluster_enabled"):
+            client.close()
+            client = redis.RedisCluster.from_url(url, protocol=2, socket_connect_timeout=3, socket_timeout=30)
         try:
             count = client.hget(Keys(space, 1).meta(0), "shards")
             if count is None:

@@ -16,7 +16,6 @@ from functools import partial
 from typing import Any
 
 import msgspec
-from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
 
 from ..ports import Check, Uplink
@@ -41,9 +40,8 @@ _encode = msgspec.msgpack.Encoder().encode
 class Consumer:
     """The shards that this process consumes, and what it has not settled of them."""
 
-    def __init__(self, pipe: Pipe, pool: ConnectionPool, services: Services) -> None:
+    def __init__(self, pipe: Pipe, services: Services) -> None:
         self._pipe = pipe
-        self._pool = pool
         self._services = services
         self._take: Callable[[Sequence[Uplink]], None] | None = None
         self._routes: Mapping[str, Check | None] = {}
@@ -115,8 +113,8 @@ class Consumer:
         self._answered.clear()
 
     async def read(self, shards: Sequence[int]) -> None:
-        """Read those of these shards that are held, until cancelled. Where Redis is a cluster, they are one."""
-        await read_forever(self._pool, partial(self._read, shards))
+        """Read those of these shards that are held, until cancelled. In a cluster they are one."""
+        await read_forever(partial(self._pipe.connect, shards[0]), partial(self._read, shards))
 
     def close(self) -> None:
         """Give up every shard; what is not settled comes to whoever holds it next."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
-from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
 
 from ..ports import Load
@@ -25,9 +25,8 @@ _decode = msgspec.msgpack.Decoder(Load).decode
 class RedisLoads:
     """Follows `ports.Loads`."""
 
-    def __init__(self, pipe: Pipe, pool: ConnectionPool) -> None:
+    def __init__(self, pipe: Pipe) -> None:
         self._pipe = pipe
-        self._pool = pool
         self._watchers: list[Callable[[Load], None]] = []
         self._watched = asyncio.Event()
         self._read = b"0-0"
@@ -50,7 +49,7 @@ class RedisLoads:
     async def read(self) -> None:
         """Read for who watches, until cancelled."""
         await self._watched.wait()
-        await read_forever(self._pool, self._reading)
+        await read_forever(partial(self._pipe.connect, 0), self._reading)
 
     async def _reading(self, connection: AbstractConnection) -> None:
         name = self._pipe.keys.loads()

@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
 
 from ...errors import EngineError
@@ -48,7 +47,7 @@ class _Node:
 class RedisPush:
     """Follows `ports.Push`. wiped: told of a shard that has forgotten this node."""
 
-    def __init__(self, pipe: Pipe, pool: ConnectionPool) -> None:
+    def __init__(self, pipe: Pipe) -> None:
         self.life = secrets.token_hex(4)
         """Tells this process's nodes from those of the same names that were before."""
         self.here = ""
@@ -57,7 +56,6 @@ class RedisPush:
         self.fallen: Fallen = lambda *_: None
         """Told of a route of ours that fell elsewhere: user, its field and value, and those of the newer one."""
         self._pipe = pipe
-        self._pool = pool
         self._nodes: dict[str, _Node] = {}
         self._read: dict[bytes, bytes] = {}  # up to where each stream was read
         self._trimmed: dict[bytes, bytes] = {}
@@ -152,9 +150,9 @@ class RedisPush:
                 self._pipe.do(shard, b"bye", (node, self.life))
 
     async def read(self, shards: Sequence[int]) -> None:
-        """Read the wake-ups of these shards until cancelled. Where Redis is a cluster, they are one."""
+        """Read the wake-ups of these shards until cancelled. In a cluster they are one."""
         await self._attached.wait()
-        await read_forever(self._pool, partial(self._reading, shards))
+        await read_forever(partial(self._pipe.connect, shards[0]), partial(self._reading, shards))
 
     def _live(self, shard: int, node: str) -> None:
         self._pipe.do(shard, b"node", (node, self.life, NODE_MS), partial(self._lives, shard))

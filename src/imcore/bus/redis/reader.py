@@ -7,11 +7,10 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
-from .pipe import ANSWER_S, connect, explain
+from .connection import ANSWER_S, explain
 
 __all__ = ["ask", "read_forever"]
 
@@ -25,11 +24,13 @@ async def ask(connection: AbstractConnection, *words: Any) -> Any:
         return await connection.read_response()
 
 
-async def read_forever(pool: ConnectionPool, work: Callable[[AbstractConnection], Awaitable[None]]) -> None:
+async def read_forever(
+    connect: Callable[[], Awaitable[AbstractConnection]], work: Callable[[AbstractConnection], Awaitable[None]]
+) -> None:
     """Run `work` on a connection, and again on another one when that has failed."""
     while True:
         try:
-            connection = await connect(pool)
+            connection = await connect()
             try:
                 await work(connection)
             finally:

@@ -1,0 +1,140 @@
+"""The engine on a cluster of three masters: each shard is on the master that has its slot, and is found there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+from redis.crc import key_slot
+
+from imcore.bus.ports import Route
+from imcore.bus.redis import RedisBus
+from imcore.bus.redis.audit import audit
+from imcore.errors import EngineError
+from tests import redis_server
+from tests.bus.engines import Link, Taker, run, until, uplink
+from tests.redis_server import RedisCluster, RedisServer
+
+pytestmark = pytest.mark.skipif(redis_server.missing is not None, reason=redis_server.missing or "")
+
+SHARDS = 4
+"""Their slots: 13907, 9842, 5649, 1584; so each master has one, and one of them two."""
+
+
+@pytest.fixture
+def cluster() -> Iterator[RedisCluster]:
+    cluster = RedisCluster()
+    yield cluster
+    cluster.close()
+
+
+def has(master: RedisServer, key: str) -> bool:
+    return master.command("EXISTS", key) == b":1\r\n"
+
+
+def test_messages_cross_it_whichever_master_a_process_was_told_and_the_books_are_right(cluster: RedisCluster) -> None:
+    async def main() -> None:
+        one, two = (RedisBus(master.url, shards=SHARDS) for master in cluster.masters[:2])
+        for bus in (one, two):
+            await bus.start()
+        taker, link = Taker().attach(two, "two"), Link()
+        users = [f"user {n}" for n in range(20)]
+        assert {one._keys.shard(user) for user in users} == set(range(SHARDS))
+        await until(lambda: len(two._consumer._held) == SHARDS)
+        await asyncio.gather(
+            *(two.routes.claim(Route(user, "phone", "two", "phone", "both", n)) for n, user in enumerate(users))
+        )
+        one._services.tell()
+        await one._pipe.quiet()  # type: ignore[union-attr]
+        for user in users:
+            one.queue.put(uplink(1, user=user), link)
+        messages = await taker.took(len(users))
+        for message in messages:
+            assert await one.inbox.append(message.user, "chat", message.body, message.key) == 1
+        await until(lambda: sorted(wake.user for wake in taker.wakes) == sorted(users))
+        two.push.joined("two", "hall")
+        await two._pipe.quiet()  # type: ignore[union-attr]
+        await one.push.broadcast("hall", b"hello")
+        await until(lambda: taker.rooms == [("hall", b"hello")])
+        two.queue.settle(messages)
+        for bus in (one, two):
+            await bus.close()
+        assert [sum(has(master, f"imcore:{{{n}}}:meta") for n in range(SHARDS)) for master in cluster.masters] == [
+            1,
+            2,
+            1,
+        ]
+        books = audit(cluster.masters[2].url, "imcore")
+        assert books.faults == []
+        assert (books.accepted, books.settled, books.appended) == (20, 20, 20)
+
+    run(main())
+
+
+def test_while_a_master_is_away_sends_are_refused_and_all_goes_on_when_it_returns(cluster: RedisCluster) -> None:
+    async def main() -> None:
+        bus = RedisBus(cluster.url, shards=SHARDS)
+        await bus.start()
+        taker, link = Taker().attach(bus), Link()
+        await until(lambda: len(bus._consumer._held) == SHARDS)
+        user = next(f"user {n}" for n in range(100) if bus._keys.shard(f"user {n}") == 0)
+        bus.queue.put(uplink(1, user=user), link)
+        await taker.took(1)
+        lost: list[object] = []
+        bus.inbox.attach(lost.append)
+        away = cluster.masters[2]
+        assert has(away, "imcore:{0}:meta")
+        away.kill()
+        await until(lambda: not bus._pipe.up)  # type: ignore[union-attr]
+        bus.queue.put(uplink(2, user=user), link)
+        refusal = link.answers[-1][1]
+        assert refusal is not None
+        assert refusal.retry_ms
+        with pytest.raises(EngineError, match="away"):
+            await bus.inbox.append(user, "chat", b"x")
+        away.start()
+        cluster.met(away)
+        await until(lambda: bus._pipe.up, timeout_s=20)  # type: ignore[union-attr]
+        bus.queue.put(uplink(2, user=user), link)
+        await until(lambda: link.durable == [1, 2])
+        assert [message.id for message in await taker.took(2)] == [1, 2]
+        assert await bus.inbox.append(user, "chat", b"x") == 1
+        assert lost == []
+        await bus.close()
+
+    run(main())
+
+
+def test_a_shard_whose_slot_has_moved_is_found_on_its_new_master(cluster: RedisCluster) -> None:
+    async def main() -> None:
+        slot = str(key_slot(b"imcore:{0}:meta"))
+        source, target = cluster.masters[2], cluster.masters[0]
+        names = {master: master.command("CLUSTER", "MYID").split(b"\r\n")[1].decode() for master in (source, target)}
+        bus = RedisBus(cluster.url, shards=SHARDS)
+        await bus.start()
+        taker, link = Taker().attach(bus), Link()
+        await until(lambda: len(bus._consumer._held) == SHARDS)
+        user = next(f"user {n}" for n in range(100) if bus._keys.shard(f"user {n}") == 0)
+        bus.queue.put(uplink(1, user=user), link)
+        await taker.took(1)
+        assert await bus.inbox.append(user, "chat", b"1") == 1
+        target.command("CLUSTER", "SETSLOT", slot, "IMPORTING", names[source])
+        source.command("CLUSTER", "SETSLOT", slot, "MIGRATING", names[target])
+        keys = source.command("CLUSTER", "GETKEYSINSLOT", slot, "100").decode().split("\r\n")[2::2]
+        assert "imcore:{0}:meta" in keys
+        moved = source.command("MIGRATE", "127.0.0.1", str(target.port), "", "0", "5000", "KEYS", *keys)
+        assert moved == b"+OK\r\n"
+        for master in cluster.masters:
+            master.command("CLUSTER", "SETSLOT", slot, "NODE", names[target])
+        pushed = asyncio.ensure_future(bus.inbox.append(user, "chat", b"2"))  # it comes back: the shard has moved
+        assert await pushed == 2
+        await until(lambda: bus._pipe.up)  # type: ignore[union-attr]
+        bus.queue.put(uplink(2, user=user), link)
+        await until(lambda: link.durable == [1, 2])
+        assert [message.id for message in await taker.took(2)] == [1, 2]
+        assert has(target, "imcore:{0}:meta")
+        assert not has(source, "imcore:{0}:meta")
+        await bus.close()
+
+    run(main())
