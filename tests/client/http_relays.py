@@ -96,8 +96,8 @@ async def read(reader: asyncio.StreamReader) -> Asked | None:
         head = await reader.readuntil(b"\r\n\r\n")
     except asyncio.IncompleteReadError:
         return None
-    [length] = [line for line in head.split(b"\r\n") if line.startswith(b"Content-Length: ")]
-    return Asked(head, await reader.readexactly(int(length[16:])))
+    lengths = [int(line[16:]) for line in head.split(b"\r\n") if line.startswith(b"Content-Length: ")]
+    return Asked(head, await reader.readexactly(sum(lengths)))  # a GET has none
 
 
 @asynccontextmanager

@@ -15,6 +15,8 @@ import pytest
 from imcore.client import Client, State, channel
 from imcore.gateway import identity
 from imcore.node import Node
+from imcore.ways.candidate import Candidate
+from imcore.ways.finder import Finder
 from imcore.ways.memory import Memory
 from tests.client.peer import first, run, until
 from tests.ways.places import Asked, access, gateway, http, listing, place, relay, says
@@ -164,6 +166,32 @@ async def converse_more(im: Client) -> None:
     await im.send("echo", b"more")
     [message] = await first(im, 1)
     assert message.body == b"more"
+
+
+def test_nothing_is_looked_for_while_nothing_moves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channel, "AGAIN_S", 0.02)
+    looks = 0
+    look = Finder.better
+
+    async def better(finder: Finder, way: Candidate, *, holds: bool) -> Candidate | None:
+        nonlocal looks
+        looks += 1
+        return await look(finder, way, holds=holds)
+
+    monkeypatch.setattr(Finder, "better", better)
+
+    async def work() -> None:
+        async with node(tmp_path) as there, device(there.addresses, tmp_path) as im:
+            await converse(im, 1)
+            await until(lambda: looks > 0)
+            await asyncio.sleep(0.3)
+            before = looks
+            await asyncio.sleep(0.3)
+            assert looks == before
+            await im.send("echo", b"more")
+            await until(lambda: looks > before)
+
+    run(work())
 
 
 def test_a_link_that_freezes_is_left_for_another_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ MOST_WAITING = 1000
 
 @dataclass
 class Air:
-    """What it is like. Both directions are alike, but for what freezes."""
+    """What it is like. Both directions are alike, but for what freezes, and where one is deaf."""
 
     delay_ms: float = 0
     """One way."""
@@ -44,8 +44,12 @@ class Air:
     """Bytes a second each way; 0 = without limit."""
     dead: bool = False
     """Nothing passes, and nobody is told."""
+    deaf: bool = False
+    """What goes up passes, and what comes down does not."""
     freeze_after: int = -1
     """A TCP flow passes no more, either way, once so many bytes of payload have come down; -1 = never."""
+    freeze_but: int = 0
+    """To this port they pass on all the same, 0 = to none."""
     freeze_old: int = 0
     """Raised: flows that there are pass no more."""
 
@@ -161,7 +165,14 @@ class _Relay:
                 return
             now, air = time.monotonic(), self._air
             way.carried += len(packet)
-            if air.dead or way.waiting >= MOST_WAITING or self._dice.random() < air.loss or self._freezes(way, packet):
+            deaf = air.deaf and way is self.down
+            if (
+                air.dead
+                or deaf
+                or way.waiting >= MOST_WAITING
+                or self._dice.random() < air.loss
+                or self._freezes(way, packet)
+            ):
                 continue
             if air.rate:
                 way.free_at = max(now, way.free_at) + len(packet) / air.rate
@@ -192,7 +203,7 @@ class _Relay:
             self._flows[flow] = self._flows.get(flow, 0) + payload
         else:
             self._flows.setdefault(flow, 0)
-        if 0 <= self._air.freeze_after < self._flows[flow]:
+        if 0 <= self._air.freeze_after < self._flows[flow] and int.from_bytes(flow[10:12]) != self._air.freeze_but:
             self._frozen.add(flow)
         return flow in self._frozen
 

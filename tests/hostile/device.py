@@ -1,9 +1,8 @@
-"""The phone of a case: `python -m tests.hostile.device OPTIONS`, a client that talks all the time and notes when.
+"""The phone of a case: `python -m tests.hostile.device OPTIONS`, a client that talks all the time (`talk`).
 
-OPTIONS is JSON: `points` and what else `imcore.Client` takes, `authority`, whom to trust in TLS, and `every_s`, how
-often it sends. It sends rising numbers to `echo` and prints lines: the clock (monotonic, seconds, of the machine),
-what happened, a word about it: `start`, `state OPEN sentence`, `sent 3`, `confirmed 3`, `refused 3`, `echo 3`, `news
-17`, `gap`. It ends with its input.
+OPTIONS is JSON: `points`, `keys` and `token` as `imcore.Client` takes them, `authority`, whom to trust in TLS,
+`folder`, for its files, what `Talk` takes, `crowd`, how many others there are in this process, and `nat_s`: it has been
+on this network before, and has found out that it forgets after so long.
 """
 
 from __future__ import annotations
@@ -20,73 +19,109 @@ from typing import Any
 import uvloop
 
 from imcore import Client, Message, Refused, State, Unknown
+from imcore.ways.memory import Memory
+from imcore.ways.network import current
+from imcore.ways.still import MOST_S, USUAL_S, Still
+
+from .talk import Talk, say
+
+__all__: list[str] = []
 
 SETTLE_S = 15.0
 """How long what was confirmed may take to come back, when nothing more is sent."""
+CROWD_EVERY_S = 1.0
 
 
-def say(what: str, *words: object) -> None:
-    """One line, at once."""
-    print(f"{time.monotonic():.4f}", what, *words, flush=True)
+class Voice:
+    """One client, and what it says and hears. who: of the crowd, "" = the phone itself."""
+
+    def __init__(self, im: Client, who: str = "") -> None:
+        self._im = im
+        self._of = who and f"@{who}"
+        self.missing: set[str] = set()
+        """Confirmed, and not come back yet."""
+        self._echoed: set[str] = set()
+
+    async def send(self, number: int, text: str) -> None:
+        say(f"sent{self._of}", number)
+        try:
+            await self._im.send("echo", text.encode(), timeout=None)
+        except Refused as error:
+            say(f"refused{self._of}", number, error)
+        except Unknown as error:
+            say(f"unknown{self._of}", number, error)
+        else:
+            say(f"confirmed{self._of}", number)
+            self.missing.update({str(number)} - self._echoed)
+
+    async def hear(self) -> None:
+        async for message in self._im:
+            assert isinstance(message, Message)
+            if message.gap is not None:
+                say(f"gap{self._of}", message.gap)
+            text = message.body.decode().rstrip()
+            say(f"{message.route}{self._of}", text)
+            if message.route == "echo":
+                self._echoed.add(text)
+                self.missing.discard(text)
 
 
 async def main(options: dict[str, Any]) -> None:
     """Until nobody listens any more."""
-    every_s = options.pop("every_s", 0.25)
+    folder, crowd, nat_s = options.pop("folder"), options.pop("crowd", 0), options.pop("nat_s", 0.0)
     tls = ssl.create_default_context(cafile=options.pop("authority"))
-    missing: set[str] = set()
-    """Confirmed, and not come back yet."""
-    echoed: set[str] = set()
-    stop = asyncio.Event()
-    reader = asyncio.StreamReader()
-    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-
-    async def send(im: Client, number: int) -> None:
-        say("sent", number)
-        try:
-            await im.send("echo", b"%d" % number, timeout=None)
-        except Refused as error:
-            say("refused", number, error)
-        except Unknown as error:
-            say("unknown", number, error)
-        else:
-            say("confirmed", number)
-            missing.update({str(number)} - echoed)
-
-    async def talk(im: Client, sending: asyncio.TaskGroup) -> None:
-        for number in itertools.count(1):
-            if stop.is_set():
-                return
-            sending.create_task(send(im, number))
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), every_s)
-
-    async def hear(im: Client) -> None:
-        async for message in im:
-            assert isinstance(message, Message)
-            if message.gap is not None:
-                say("gap", message.gap)
-            say(message.route, message.body.decode())
-            if message.route == "echo":
-                echoed.add(message.body.decode())
-                missing.discard(message.body.decode())
+    talk = Talk(**{name: options.pop(name) for name in ("every_s", "size", "at_once")})
+    memory = Memory(f"{folder}/memory")
+    if nat_s:
+        memory.network(str(current()))
+        memory.keep_still("", found_out(nat_s))
 
     def stated(state: State, sentence: str) -> None:
         say("state", state.name, sentence)
 
+    async def member(who: str, over: asyncio.Event) -> None:
+        async with asyncio.TaskGroup() as tasks, Client(tls=tls, device="phone", **{**options, "token": who}) as im:
+            voice = Voice(im, who)
+            hearing = tasks.create_task(voice.hear())
+            for number in itertools.count(1):
+                if over.is_set():
+                    break
+                await voice.send(number, str(number))
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(over.wait(), CROWD_EVERY_S)
+            await settle(voice)
+            hearing.cancel()
+
+    files: dict[str, Any] = {"state": f"{folder}/state", "outbox": f"{folder}/outbox", "memory": memory}
     say("start")
-    async with asyncio.TaskGroup() as tasks, Client(on_state=stated, tls=tls, **options) as im:
-        hearing = tasks.create_task(hear(im))
+    over = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks, Client(on_state=stated, tls=tls, device="phone", **files, **options) as im:
+        voice = Voice(im)
+        hearing = tasks.create_task(voice.hear())
+        for number in range(crowd):
+            tasks.create_task(member(str(number + 1), over))
         async with asyncio.TaskGroup() as sending:
-            talking = sending.create_task(talk(im, sending))
-            await reader.read()  # until the input ends
-            stop.set()
-            await talking
-        with suppress(TimeoutError):
-            async with asyncio.timeout(SETTLE_S):
-                while missing:  # noqa: ASYNC110 - it is two lines, and nothing hangs on it
-                    await asyncio.sleep(0.05)
+            async for number in talk.numbers():
+                sending.create_task(voice.send(number, talk.text(number)))
+        over.set()
+        await settle(voice)
         hearing.cancel()
+
+
+async def settle(voice: Voice) -> None:
+    """Until all that was confirmed has come back, or too long has gone by."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(SETTLE_S):
+            while voice.missing:  # noqa: ASYNC110 - it is two lines, and nothing hangs on it
+                await asyncio.sleep(0.05)
+
+
+def found_out(nat_s: float) -> Still:
+    """What the client's own search comes to on a network that forgets after so long."""
+    now, still = time.time(), Still()
+    while (seconds := still.next_s(USUAL_S, MOST_S, now)) is not None:
+        still = still.held(seconds) if seconds < nat_s else still.broke(seconds, now)
+    return still
 
 
 if __name__ == "__main__":

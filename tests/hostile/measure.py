@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 __all__ = ["Line", "Result", "measure"]
+
+BEFORE_S, AFTER_S = 3.0, 15.0
+"""What is said so long before a break may be hit by it; what is silent so long after it is not its doing."""
 
 
 class Line(NamedTuple):
@@ -25,7 +29,8 @@ class Line(NamedTuple):
 @dataclass
 class Result:
     """up_s, down_s: from the start to the first confirmed message, and to the first that came; None = never.
-    silences_s: for each break, from it until something was confirmed and something came again; None = never."""
+    silences_s: for each break, from it on, how long at the worst a message waited for its confirmation, and one that
+    came for the next one; None = nothing was confirmed any more, or nothing came."""
 
     up_s: float | None
     down_s: float | None
@@ -44,7 +49,24 @@ class Result:
 
 
 def measure(lines: list[Line], breaks: list[float]) -> Result:
-    """breaks: when something was broken, on the same clock."""
+    """breaks: when something was broken, on the same clock. What is said of a crowd (`echo@7`) counts as if it had
+    happened to the phone, and the longest silence of them all is that of the break."""
+    said: dict[str, list[Line]] = {"": []}
+    for line in lines:
+        what, _, who = line.what.partition("@")
+        said.setdefault(who, []).append(line._replace(what=what))
+    phone, *crowd = (_measure(each, breaks) for each in said.values())
+    for each in crowd:
+        phone.messages += each.messages
+        phone.lost += each.lost
+        phone.doubled += each.doubled
+        phone.reordered += each.reordered
+        both = zip(phone.silences_s, each.silences_s, strict=True)
+        phone.silences_s = [None if one is None or other is None else max(one, other) for one, other in both]
+    return phone
+
+
+def _measure(lines: list[Line], breaks: list[float]) -> Result:
     start = next((line.at_s for line in lines if line.what == "start"), 0.0)  # without it there is nothing else
     confirmed = [line for line in lines if line.what == "confirmed"]
     heard = {what: [line for line in lines if line.what == what] for what in ("echo", "news")}
@@ -59,10 +81,13 @@ def measure(lines: list[Line], breaks: list[float]) -> Result:
         elif numbers:
             lost += max(numbers) - min(numbers) + 1 - len(set(numbers))
     lost += sum(line.what == "gap" for line in lines)
-    silences = []
-    for at in breaks:
-        again = [min((line.at_s for line in each if line.at_s > at), default=None) for each in (confirmed, came)]
-        silences.append(None if None in again else max(each for each in again if each is not None) - at)
+    sent = {line.words: line.at_s for line in lines if line.what == "sent"}
+    answered = [(sent[line.words], line.at_s) for line in confirmed if line.words in sent]
+    ends = [*(each - BEFORE_S for each in breaks[1:]), math.inf]
+    silences = [
+        _silence(answered, [line.at_s for line in came], at, min(end, at + AFTER_S))
+        for at, end in zip(breaks, ends, strict=False)  # without a break there is one end too many
+    ]
     met: list[str] = []
     for line in lines:
         if (
@@ -80,4 +105,17 @@ def measure(lines: list[Line], breaks: list[float]) -> Result:
         doubled=doubled,
         reordered=reordered,
         met=met,
+    )
+
+
+def _silence(answered: list[tuple[float, float]], came: list[float], at: float, end: float) -> float | None:
+    """What a break cost: how long what was said waited for its confirmation, and what came for the next, at the worst.
+    answered: when it was sent, and confirmed. None = one of them ended there for good."""
+    waits = [done - max(sent, at) for sent, done in answered if done > at and at - BEFORE_S < sent < end]
+    if not waits or not any(each > at for each in came):
+        return None
+    last = next(each for each in came if each > at)
+    return max(
+        *waits,
+        *(b - a for a, b in itertools.pairwise([at, *(each for each in came if at < each < max(end, last + 1))])),
     )

@@ -3,121 +3,88 @@ and nginx and haproxy, which nobody is told of: what goes to port 80 goes throug
 
 from __future__ import annotations
 
-import shutil
 import socket
+import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+from tests.proxies import setups
 
 from .namespaces import Host, inside
 from .network import CARRIER, GATEWAYS
+from .programs import find
 
-__all__ = ["PACKAGES", "PROXY", "haproxy", "missing", "nginx", "squid", "tinyproxy"]
+__all__ = ["PROXY", "Box", "haproxy", "listening", "nginx", "squid", "tinyproxy", "transparent"]
 
-PACKAGES = {"squid": "squid", "tinyproxy": "tinyproxy-bin", "nginx": "nginx-light", "haproxy": "haproxy"}
 PROXY = f"{CARRIER['wifi']}:3128"
+ORIGIN = f"{GATEWAYS[0]}:80"
+HERE = 8880
 START_S = 20.0
 
-
-def missing(programs: Sequence[str]) -> str:
-    """What has to be installed; "" = nothing."""
-    lacking = [PACKAGES[program] for program in programs if not _path(program)]
-    return f"apt-get install {' '.join(lacking)}" if lacking else ""
+Box = Callable[[Host, Path], object]
+"""Starts one at the carrier. Its files go into the folder."""
 
 
-def squid(carrier: Host, folder: Path, lines: str = "http_access allow all") -> None:
+def squid(lines: str = "http_access allow all") -> Box:
     """lines: its rules of access."""
-    folder.chmod(0o755)
-    _start(carrier, folder, "squid", ["-N", "-d", "1", "-n", f"lab{time.monotonic_ns()}", "-f"], f"""
-http_port {PROXY}
-{lines}
-cache deny all
-access_log none
-cache_store_log none
-cache_log /dev/null
-coredump_dir none
-pid_filename none
-netdb_filename none
-pinger_enable off
-cache_mem 8 MB
-shutdown_lifetime 0 seconds
-visible_hostname carrier
-""", 3128)  # fmt: skip
+
+    def start(carrier: Host, folder: Path) -> None:
+        folder.parent.chmod(0o755)
+        folder.chmod(0o755)
+        name = carrier.name.replace("-", "x")  # which has to be letters and digits
+        _run(carrier, folder, "squid", 3128, *setups.squid(folder, name, f"http_port {PROXY}\n{lines}"))
+
+    return start
 
 
-def tinyproxy(carrier: Host, folder: Path) -> None:
-    """It closes after each response, and says so to nobody."""
-    _start(carrier, folder, "tinyproxy", ["-d", "-c"], """
-Port 3128
-Listen 0.0.0.0
-Timeout 600
-MaxClients 100
-LogLevel Error
-""", 3128)  # fmt: skip
-
-
-def nginx(carrier: Host, folder: Path, lines: str = "") -> None:
-    """In front of the gateway's port 80, as it comes; lines: of the location."""
-    scratch = "".join(
-        f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+def tinyproxy(lines: str = "") -> Box:
+    """lines: who has to log in, and more."""
+    return lambda carrier, folder: _run(
+        carrier, folder, "tinyproxy", 3128, *setups.tinyproxy(folder, "0.0.0.0", 3128, lines)
     )
-    _start(carrier, folder, "nginx", ["-p", str(folder), "-e", f"{folder}/nginx.err", "-c"], f"""
-daemon off;
-master_process off;
-pid {folder}/nginx.pid;
-error_log {folder}/nginx.err;
-events {{ worker_connections 256; }}
-http {{
-    access_log off;
-    {scratch}
-    server {{
-        listen 8880;
-        location / {{
-            proxy_pass http://{GATEWAYS[0]}:80;
-            {lines}
-        }}
-    }}
-}}
-""", 8880)  # fmt: skip
-    _transparent(carrier)
 
 
-def haproxy(carrier: Host, folder: Path, lines: str = "", idle_s: int = 50) -> None:
-    """In front of the gateway's port 80, as its examples have it; idle_s: when it closes who is silent."""
-    _start(carrier, folder, "haproxy", ["-db", "-f"], f"""
-defaults
-    mode http
-    timeout connect 5s
-    timeout client {idle_s}s
-    timeout server {idle_s}s
-    {lines}
-frontend here
-    bind 0.0.0.0:8880
-    default_backend there
-backend there
-    server gateway {GATEWAYS[0]}:80
-""", 8880)  # fmt: skip
-    _transparent(carrier)
+def nginx(lines: str = "", target: str = ORIGIN) -> Box:
+    """In front of the gateway's port 80, as it comes. lines: of the location."""
+
+    def start(carrier: Host, folder: Path) -> None:
+        _run(carrier, folder, "nginx", HERE, *setups.nginx(folder, str(HERE), target, lines))
+        transparent(carrier, HERE)
+
+    return start
 
 
-def _transparent(carrier: Host) -> None:
-    carrier.iptables("-t nat -A PREROUTING -p tcp -i wifi --dport 80 -j REDIRECT --to-ports 8880")
+def haproxy(lines: str = "", idle_s: int = 50) -> Box:
+    """In front of the gateway's port 80. idle_s: when it closes who is silent."""
+
+    def start(carrier: Host, folder: Path) -> None:
+        _run(carrier, folder, "haproxy", HERE, *setups.haproxy(folder, f"0.0.0.0:{HERE}", ORIGIN, lines, idle_s))
+        transparent(carrier, HERE)
+
+    return start
 
 
-def _path(program: str) -> str:
-    return shutil.which(program, path="/usr/sbin:/usr/bin:/sbin:/bin") or ""
+def transparent(carrier: Host, port: int) -> None:
+    """What goes to port 80 comes to this one of the carrier's."""
+    carrier.iptables(f"-t nat -A PREROUTING -p tcp -i wifi --dport 80 -j REDIRECT --to-ports {port}")
 
 
-def _start(carrier: Host, folder: Path, program: str, words: list[str], text: str, port: int) -> None:
-    conf = folder / f"{program}.conf"
-    conf.write_text(text)
-    log = open(folder / f"{program}.log", "a", encoding="utf-8")  # noqa: SIM115 - the process has it
-    with log:
-        process = carrier.start(_path(program), *words, str(conf), log=log)
+def listening(host: Host, folder: Path, program: str, where: tuple[str, int], *words: str) -> subprocess.Popen[Any]:
+    """A program, when it accepts connections there. What it says goes to the folder."""
+    log = folder / f"{program}.log"
+    with log.open("a", encoding="utf-8") as said:
+        process = host.start(find(program), *words, log=said)
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline and process.poll() is None:
-        with inside(carrier), socket.socket() as knock:
-            if knock.connect_ex((CARRIER["wifi"], port)) == 0:
-                return
+        with inside(host), socket.socket() as knock:
+            if knock.connect_ex(where) == 0:
+                return process
         time.sleep(0.05)
-    raise RuntimeError(f"{program} does not listen: {(folder / f'{program}.log').read_text()[-500:]}")
+    raise RuntimeError(f"{program} does not listen: {log.read_text()[-500:]}")
+
+
+def _run(carrier: Host, folder: Path, program: str, port: int, text: str, words: list[str]) -> None:
+    (folder / "conf").write_text(text)
+    listening(carrier, folder, program, (CARRIER["wifi"], port), *words)

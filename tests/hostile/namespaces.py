@@ -19,7 +19,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Self
 
-__all__ = ["PREFIX", "Host", "cable", "inside", "missing", "scratch", "sweep"]
+from . import programs
+
+__all__ = ["PREFIX", "Host", "bridge", "cable", "inside", "missing", "scratch", "sweep"]
 
 CLONE_NEWNET = 0x40000000
 PREFIX = "imlab-"
@@ -35,9 +37,8 @@ def missing() -> str:
         return "network namespaces need root"
     if not os.path.exists("/dev/net/tun"):
         return "there is no /dev/net/tun"
-    lacking = [program for program in ("ip", "iptables") if shutil.which(program) is None]
-    if lacking:
-        return f"{' and '.join(lacking)} not found: apt-get install iproute2 iptables"
+    if why := programs.missing(["ip", "iptables"]):
+        return why
     try:
         with Host("trial") as one, Host("trial") as other:
             cable(one, other, ("10.0.0.1/24", "10.0.0.2/24"))
@@ -65,14 +66,14 @@ def sweep() -> None:
     names = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True).stdout.split()
     for name in filter(_orphan, names):
         _remove(name)
-    for folder in (Path(tempfile.gettempdir()), SETTINGS):
-        for left in filter(lambda path: _orphan(path.name), folder.glob(f"{PREFIX}*")):
-            shutil.rmtree(left, ignore_errors=True)
+    for folder in (Path(tempfile.gettempdir()), SETTINGS, Path("/dev/shm")):
+        for left in filter(lambda path: _orphan(path.name), folder.glob("imlab*")):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 def _orphan(name: str) -> bool:
     """It is the lab's, and its run is over."""
-    of = re.match(rf"{PREFIX}(\d+)-", name)
+    of = re.match(r"imlab[-x](\d+)\D", name)
     return of is not None and not os.path.exists(f"/proc/{of[1]}")
 
 
@@ -97,6 +98,8 @@ class Host:
         run("ip", "netns", "add", self.name)
         try:
             self.ip("link", "set", "lo", "up")
+            if os.path.exists("/proc/sys/net/ipv6"):
+                self.set(ipv6__conf__all__disable_ipv6=1)  # what it asks its neighbours would be counted
         except BaseException:
             self.__exit__()
             raise
@@ -106,7 +109,14 @@ class Host:
         for process in self._processes:
             self.end(process)
         _remove(self.name)
+        for left in Path("/dev/shm").glob(f"{self.name.replace('-', 'x')}-*"):  # squid is called after its host
+            left.unlink(missing_ok=True)
         shutil.rmtree(self.settings, ignore_errors=True)
+
+    @property
+    def busy(self) -> bool:
+        """Something was started in it."""
+        return bool(self._processes)
 
     def ip(self, *words: str) -> None:
         """`ip …` in this host."""
@@ -170,11 +180,20 @@ def _enter(descriptor: int) -> None:
 
 
 def cable(one: Host, other: Host, addresses: Sequence[str]) -> tuple[str, str]:
-    """A cable between two hosts with an address at each end, as `10.0.0.1/24`; the names of its ends."""
+    """A cable between two hosts with an address at each end, as `10.0.0.1/24`, or without; the names of its ends."""
     number = next(_numbers)
     ends = f"ve{number}a", f"ve{number}b"
     run("ip", "link", "add", ends[0], "netns", one.name, "type", "veth", "peer", "name", ends[1], "netns", other.name)
     for host, end, address in zip((one, other), ends, addresses, strict=True):
-        host.ip("addr", "add", address, "dev", end)
+        if address:
+            host.ip("addr", "add", address, "dev", end)
         host.ip("link", "set", end, "up")
     return ends
+
+
+def bridge(host: Host, ends: Sequence[str]) -> None:
+    """These cables of a host lead to each other."""
+    host.ip("link", "add", "street", "type", "bridge")
+    for end in ends:
+        host.ip("link", "set", end, "master", "street")
+    host.ip("link", "set", "street", "up")

@@ -1,10 +1,12 @@
-"""A phone, its network, and the gateway's machine, each a host of its own:
+"""A phone, its network, and the gateways' machines, each a host of its own:
 
     phone ──(air: wifi 10.1.0.0/24)──┐
-      └─────(air: mobile 10.2.0.0/24)┴── carrier ──(cable 10.9.0.0/24)── gateway
-
-The phone reaches the world through its carrier, which filters, rewrites and forgets as a case wants. The gateway's
-machine has several addresses, which stand for several machines.
+      └─────(air: mobile 10.2.0.0/24)┴── carrier ──(cable)── street ──┬── gateway 10.9.0.2
+                                                                     ├── gateway 10.9.0.3
+                                                                     ├── gateway 10.9.0.4
+                                                                     └── back, which no phone can reach: 10.9.0.9
+The phone reaches the world through its carrier, which filters, rewrites and forgets as a case wants. Where one gateway
+is enough, it has all three addresses, and there is neither street nor back.
 """
 
 from __future__ import annotations
@@ -17,38 +19,41 @@ from pathlib import Path
 from typing import Self
 
 from .air import Link
-from .namespaces import Host, cable
+from .namespaces import Host, bridge, cable
 
-__all__ = ["CARRIER", "GATEWAYS", "PHONE", "Network"]
+__all__ = ["BACK", "CARRIER", "GATEWAYS", "PHONE", "Network"]
 
 REPOSITORY = Path(__file__).parents[2]
 GATEWAYS = ["10.9.0.2", "10.9.0.3", "10.9.0.4"]
+BACK = "10.9.0.9"
 CARRIER = {"wifi": "10.1.0.1", "mobile": "10.2.0.1"}
 PHONE = {"wifi": "10.1.0.2", "mobile": "10.2.0.2"}
 
 
 class Network:
-    """`with Network(folder) as network: …`; folder: for what its programs write."""
+    """`with Network(folder) as network: …`; folder: for what its programs write. several: gateways on machines of their
+    own."""
 
     air: dict[str, Link]
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, several: bool) -> None:
         self.folder = folder
-        self.phone, self.carrier, self.gateway = Host("phone"), Host("carrier"), Host("gateway")
+        self.phone, self.carrier = Host("phone"), Host("carrier")
+        self.gateways = [Host("gateway") for _ in (GATEWAYS if several else GATEWAYS[:1])]
+        self.street = Host("street") if several else None
+        self.back = Host("back") if several else None
         self.air = {}
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            for host in (self.phone, self.carrier, self.gateway):
-                stack.enter_context(host)
+            for host in (self.phone, self.carrier, *self.gateways, self.street, self.back):
+                if host is not None:
+                    stack.enter_context(host)
             for name in CARRIER:
                 ends = f"{PHONE[name]}/24", f"{CARRIER[name]}/24"
                 self.air[name] = Link(self.phone, self.carrier, name, ends)
                 stack.callback(self.air[name].close)
-            _, device = cable(self.carrier, self.gateway, ("10.9.0.1/24", f"{GATEWAYS[0]}/24"))
-            for address in GATEWAYS[1:]:
-                self.gateway.ip("addr", "add", f"{address}/24", "dev", device)
-            self.gateway.ip("route", "add", "default", "via", "10.9.0.1")
+            self._lay_the_street()
             self.carrier.route()
             self.be_on("wifi")
             self._stack = stack.pop_all()
@@ -56,6 +61,20 @@ class Network:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    def _lay_the_street(self) -> None:
+        if self.street is None:
+            _, device = cable(self.carrier, self.gateways[0], ("10.9.0.1/24", f"{GATEWAYS[0]}/24"))
+            for address in GATEWAYS[1:]:
+                self.gateways[0].ip("addr", "add", f"{address}/24", "dev", device)
+        else:
+            ends = [cable(self.carrier, self.street, ("10.9.0.1/24", ""))[1]]
+            for host, address in zip([*self.gateways, self.back], [*GATEWAYS, BACK], strict=True):
+                assert host is not None
+                ends.append(cable(host, self.street, (f"{address}/24", ""))[1])
+            bridge(self.street, ends)
+        for host in self.gateways:
+            host.ip("route", "add", "default", "via", "10.9.0.1")
 
     def be_on(self, air: str) -> None:
         """The phone uses this one, and the other one is off, as far as anybody can tell."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from .case import Prepare
+from .middleboxes import Box, nginx, transparent
 from .network import CARRIER, GATEWAYS
 from .world import World
 
 __all__ = [
-    "air", "all_of", "behind", "forgetful", "hijacker", "no_way_but_the_proxy", "only", "portal", "splits", "without",
+    "air", "all_of", "behind", "forgetful", "hijacker", "impostor", "merges", "no_way_but_the_proxy", "only", "portal",
+    "relayed", "splits", "splits_http", "without",
 ]  # fmt: skip
+
+PORTS = (80, 443, 8080, 14000)
 
 
 def air(**air: Any) -> Prepare:
@@ -24,7 +27,7 @@ def only(*ports: int, tcp: str = "DROP") -> Prepare:
 
     def prepare(world: World) -> None:
         world.carrier.iptables(f"-A FORWARD -p tcp -m multiport --dports {','.join(map(str, ports))} -j ACCEPT")
-        world.carrier.iptables("-A FORWARD -p tcp -m multiport --sports 80,443,8080,14000 -j ACCEPT")
+        world.carrier.iptables(f"-A FORWARD -p tcp -m multiport --sports {','.join(map(str, PORTS))} -j ACCEPT")
         world.carrier.iptables(f"-A FORWARD -p tcp -j {tcp}")
 
     return prepare
@@ -51,17 +54,78 @@ def forgetful(seconds: int) -> Prepare:
     return prepare
 
 
-def portal(world: World) -> None:
-    """Answers whatever is asked of whomever."""
-    world.stranger("portal", "8888")
-    world.carrier.iptables("-t nat -A PREROUTING -p tcp -i wifi -j REDIRECT --to-ports 8888")
+def portal(how: str = "page") -> Prepare:
+    """Answers whatever is asked of whomever: with its page, or with a 302 that leads to it."""
+
+    def prepare(world: World) -> None:
+        world.stranger("portal", "8888", how)
+        world.carrier.iptables("-t nat -A PREROUTING -p tcp -i wifi -j REDIRECT --to-ports 8888")
+
+    return prepare
+
+
+def hijacker(world: World) -> None:
+    """Whoever follows the carrier's names comes to its portal."""
+    world.stranger("portal", "8888", "page")
+    world.carrier.iptables(f"-t nat -A PREROUTING -p tcp -i wifi -d {CARRIER['wifi']} -j REDIRECT --to-ports 8888")
+
+
+def impostor(world: World) -> None:
+    """Whoever follows the carrier's names comes to a gateway that speaks our wire, and has another key."""
+    world.impostor()
 
 
 def splits(world: World) -> None:
     """Cuts streams into single bytes."""
-    for port in (80, 443, 8080, 14000):
-        world.stranger("splitter", str(port), GATEWAYS[0])
+    for port in PORTS:
+        world.stranger("splitter", str(port), GATEWAYS[0], str(port))
     world.carrier.iptables("-t nat -A PREROUTING -p tcp -i wifi -j REDIRECT")
+
+
+def splits_http(world: World) -> None:
+    """Cuts streams into single bytes, before nginx and behind it, and nothing but HTTP passes."""
+    only(80)(world)
+    world.stranger("splitter", "8881", GATEWAYS[0], "80")
+    folder = world.folder / "box"
+    folder.mkdir()
+    nginx(target="127.0.0.1:8881")(world.carrier, folder)
+    world.carrier.iptables("-t nat -F PREROUTING")
+    world.stranger("splitter", "8882", CARRIER["wifi"], "8880")
+    transparent(world.carrier, 8882)
+
+
+def merges(world: World) -> None:
+    """Gathers what comes within 50 ms, and passes it on as one."""
+    for port in PORTS:
+        world.stranger("merger", str(port), GATEWAYS[0], str(port))
+    world.carrier.iptables("-t nat -A PREROUTING -p tcp -i wifi -j REDIRECT")
+
+
+def relayed(way: str) -> Prepare:
+    """Only port 80 passes, through a proxy of a kind that no one would want (`tests.client.http_relays`)."""
+
+    def prepare(world: World) -> None:
+        only(80)(world)
+        world.stranger("relay", "8880", f"{GATEWAYS[0]}:80", way)
+        transparent(world.carrier, 8880)
+
+    return prepare
+
+
+def no_way_but_the_proxy(world: World) -> None:
+    """Nobody is passed on."""
+    world.carrier.iptables("-A FORWARD -i wifi -j DROP")
+
+
+def behind(box: Box) -> Prepare:
+    """A real proxy at the carrier."""
+
+    def prepare(world: World) -> None:
+        folder = world.folder / "box"
+        folder.mkdir()
+        box(world.carrier, folder)
+
+    return prepare
 
 
 def all_of(*parts: Prepare) -> Prepare:
@@ -72,19 +136,3 @@ def all_of(*parts: Prepare) -> Prepare:
             part(world)
 
     return prepare
-
-
-def hijacker(world: World) -> None:
-    """Whoever follows the carrier's names comes to its portal."""
-    world.stranger("portal", "8888")
-    world.carrier.iptables(f"-t nat -A PREROUTING -p tcp -i wifi -d {CARRIER['wifi']} -j REDIRECT --to-ports 8888")
-
-
-def no_way_but_the_proxy(world: World) -> None:
-    """Nobody is passed on."""
-    world.carrier.iptables("-A FORWARD -i wifi -j DROP")
-
-
-def behind(proxy: Callable[..., None], *words: Any, **options: Any) -> Prepare:
-    """A real proxy at the carrier."""
-    return lambda world: proxy(world.carrier, world.folder, *words, **options)

@@ -24,7 +24,7 @@ class Phone:
     def stop(self, patience_s: float) -> None:
         """No more is sent; what is on its way gets its time."""
         assert self._process.stdin is not None
-        with suppress(BrokenPipeError):
+        with suppress(BrokenPipeError):  # it has ended by itself
             self._process.stdin.close()
         self._thread.join(patience_s)
         Host.end(self._process)
@@ -32,6 +32,17 @@ class Phone:
     def has(self, what: str) -> bool:
         """Whether it said this already."""
         return any(line.what == what for line in self.lines)
+
+    def tell(self, word: str) -> None:
+        """`quiet` or `talk`."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{word}\n")
+        self._process.stdin.flush()
+
+    @property
+    def at(self) -> str:
+        """The name of the gateway that it said last that it is connected to, "" = none."""
+        return next((line.words.split()[-1] for line in reversed(self.lines) if line.words.startswith("OPEN ")), "")
 
     def signal(self, number: int) -> None:
         """SIGSTOP, SIGCONT."""

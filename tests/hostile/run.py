@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
-from .case import POINTS, Case
+from .case import Break, Case
 from .contenders import OURS, Contender
 from .measure import Result, measure
-from .middleboxes import PROXY
 from .namespaces import scratch
 from .phone import Phone
 from .world import World
@@ -29,19 +28,27 @@ WAKE_S = 0.5
 """A signal may come to another thread: so often the one that it is for has a look."""
 BEGINNING = 2
 """Worlds that are made, and phones that look for their first way in, at a time: they are what takes the processor."""
+STILL_S = 3.0
+"""After so long without a line of it a phone that was told to be quiet is."""
+AFTER_S = 12.0
+"""How long it talks again after that."""
 
 
 @dataclass
 class Outcome:
-    """What a case came to. alone_s: to the first confirmed message where the phone knows only the best open way, the
-    better of two tries."""
+    """What a case came to."""
 
     case: Case
     who: str
     result: Result | None = None
     alone_s: float | None = None
+    """To the first confirmed message where the phone knows only the best open way, the better of two tries."""
     bytes: int = 0
-    """Of IP packets, both ways, all in all."""
+    """Of IP packets, both ways, while it talked."""
+    idle_bytes: float | None = None
+    """And a minute, while it was idle."""
+    after_idle_s: float | None = None
+    """And from the end of that until messages went both ways; None = there was no such time, or they never did."""
     failed: str = ""
     """Why there is no result."""
 
@@ -57,7 +64,7 @@ class _Stopped(Exception):
 
 
 class Run:
-    """at_once: cases at a time. alone: whether ours is measured where it knows only the best open way, too."""
+    """at_once: cases that talk at a time. alone: whether ours is measured where it knows only the best open way."""
 
     def __init__(self, at_once: int, *, alone: bool = True) -> None:
         self._alone = alone
@@ -66,10 +73,10 @@ class Run:
         self._beginning = threading.BoundedSemaphore(BEGINNING)
 
     def all(
-        self, work: Sequence[tuple[Case, Contender, float | None]], tell: Callable[[Outcome], None] = lambda _: None
+        self, work: Sequence[tuple[Case, Contender, float]], tell: Callable[[Outcome], None] = lambda _: None
     ) -> list[Outcome]:
-        """Each case with its contender, and how long it lasts if not as long as the case says. `tell` of each when it
-        is over. The order is that of `work`. Whatever ends this, also ^C, leaves nothing behind."""
+        """Each case with its contender, and how long it talks, seconds. `tell` of each when it is over. The order is
+        that of `work`. Whatever ends this, also ^C, leaves nothing behind."""
         pool = ThreadPoolExecutor(len(work))
         try:
             futures = [pool.submit(self.case, *each) for each in work]
@@ -83,38 +90,76 @@ class Run:
             self._stop.set()
             pool.shutdown(cancel_futures=True)
 
-    def case(self, case: Case, contender: Contender, seconds: float | None = None) -> Outcome:
-        """Run it. seconds: instead of the case's own."""
+    def case(self, case: Case, contender: Contender, seconds: float) -> Outcome:
+        """One of them."""
         outcome = Outcome(case, contender.name)
         try:
-            with self._slots, contextlib.ExitStack() as stack:
-                with self._beginning:
-                    self._pause(0)
-                    world = stack.enter_context(_world(case, contender))
-                    env = dict.fromkeys(("http_proxy", "https_proxy"), f"http://{PROXY}") if case.proxied else {}
-                    if self._alone and case.open_way and contender is OURS:
-                        tries = [self._first(OURS.alone(world, case, env)) for _ in range(2)]
-                        outcome.alone_s = min((each for each in tries if each is not None), default=None)
-                    before = carried(world)
-                    phone = contender.phone(world, POINTS, case.every_s, env)
-                    start = time.monotonic()
-                    if case.open_way:
-                        self._until(lambda: phone.has("confirmed"), BEGIN_S)
-                broken = []
-                for each in case.breaks:
-                    self._pause(start + each.after_s - time.monotonic())
-                    if each.seconds or len(case.breaks) == 1:
-                        broken.append(time.monotonic() + each.seconds)
-                    each.what(world, phone)
-                self._pause(start + (seconds or case.seconds) - time.monotonic())
-                outcome.bytes = carried(world) - before
+            with contextlib.ExitStack() as stack:
+                with self._slots:
+                    with self._beginning:
+                        world, phone, before = self._begin(case, contender, outcome, stack)
+                    broken = self._break(world, phone, case.breaks, seconds)
+                    outcome.bytes = carried(world) - before
+                    if case.idle_s:
+                        self._hush(world, phone)
+                if case.idle_s:
+                    broken.append(self._idle(world, phone, case.idle_s, outcome))
                 phone.stop(SETTLE_S)
                 outcome.result = measure(phone.lines, broken)
+                if case.idle_s:
+                    outcome.after_idle_s = outcome.result.silences_s.pop()
         except _Stopped:
             outcome.failed = "the run was ended"
         except Exception as error:
             outcome.failed = f"{type(error).__name__}: {error}"
         return outcome
+
+    def _begin(
+        self, case: Case, contender: Contender, outcome: Outcome, stack: contextlib.ExitStack
+    ) -> tuple[World, Phone, int]:
+        """The world, the phone that has begun, and what had passed through the air before."""
+        self._pause(0)
+        world = stack.enter_context(_world(case, contender))
+        env = dict.fromkeys(("http_proxy", "https_proxy"), case.proxied) if case.proxied else {}
+        if self._alone and case.open_way and contender is OURS:
+            tries = [self._first(OURS.alone(world, case, env)) for _ in range(2)]
+            outcome.alone_s = min((each for each in tries if each is not None), default=None)
+        before = carried(world)
+        phone = contender.phone(world, case, env)
+        if case.open_way:
+            self._until(lambda: phone.has("confirmed"), BEGIN_S)
+        return world, phone, before
+
+    def _break(self, world: World, phone: Phone, breaks: Sequence[Break], seconds: float) -> list[float]:
+        """Talk, while what happens happens. When that was, on the monotonic clock."""
+        start, broken = time.monotonic(), []
+        for each in breaks:
+            self._pause(start + each.after_s - time.monotonic())
+            if not each.heals:
+                broken.append(time.monotonic() + each.seconds)
+            each.what(world, phone)
+        self._pause(start + seconds - time.monotonic())
+        return broken
+
+    def _hush(self, world: World, phone: Phone) -> None:
+        """Nothing more is said, and what was said has come."""
+        (world.folder / "quiet").touch()
+        phone.tell("quiet")
+        end, seen = time.monotonic() + SETTLE_S, -1
+        while seen != len(phone.lines) and time.monotonic() < end:
+            seen = len(phone.lines)
+            self._pause(STILL_S)
+
+    def _idle(self, world: World, phone: Phone, seconds: float, outcome: Outcome) -> float:
+        """What silence costs, and then a word. When that was."""
+        before = carried(world)
+        self._pause(seconds)
+        outcome.idle_bytes = (carried(world) - before) / seconds * 60
+        (world.folder / "quiet").unlink()
+        spoke = time.monotonic()
+        phone.tell("talk")
+        self._pause(AFTER_S)
+        return spoke
 
     def _first(self, phone: Phone) -> float | None:
         """Seconds to the first confirmed message of a phone that is then not needed any more."""
@@ -141,7 +186,8 @@ def carried(world: World) -> int:
 def _world(case: Case, contender: Contender) -> Iterator[World]:
     folder = scratch()
     try:
-        with World(folder, contender.serve, case.dns, case.dns_delay_s) as world:
+        several = case.several and contender is OURS
+        with World(folder, contender.serve, several, case.dns, case.dns_delay_s) as world:
             case.prepare(world)
             yield world
     finally:

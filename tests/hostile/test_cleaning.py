@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostile.middleboxes import missing as lacking
 from tests.hostile.namespaces import PREFIX, missing, sweep
+from tests.hostile.programs import missing as lacking
 
 REPOSITORY = Path(__file__).parents[2]
 START_S = 40.0

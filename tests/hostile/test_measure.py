@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from xml.etree import ElementTree
+
 from tests.hostile.cases import CASES
 from tests.hostile.measure import Line, Result, measure
-from tests.hostile.report import page, picture
+from tests.hostile.picture import picture
+from tests.hostile.report import ROWS, cases, page
 from tests.hostile.run import Outcome
+from tests.hostile.targets import missed
+from tests.hostile.waits import waited_s
+
+named = {case.name: case for case in CASES}
 
 
 def said(*texts: str) -> list[Line]:
@@ -34,10 +41,15 @@ def test_twice_is_doubled_and_late_is_reordered() -> None:
     assert (result.doubled, result.reordered) == (1, 1)
 
 
-def test_silence_lasts_until_messages_go_both_ways_again() -> None:
-    broken = [104.5]
-    assert measure(said(*WELL), broken).silences_s == [1.5]
-    assert measure(said(*WELL[:5]), broken).silences_s == [None]
+def test_silence_is_the_longest_wait_for_a_confirmation_or_for_the_next_message() -> None:
+    lines = said(
+        "start", "sent 1", "confirmed 1", "echo 1", "sent 2", "news 1", "news 2", "confirmed 2", "news 3", "echo 2"
+    )
+    assert measure(lines, [104.5]).silences_s == [2.5]  # 2 was on its way, and waited until 107
+    assert measure(lines, [107.5]).silences_s == [None]  # nothing is confirmed any more
+    lines = said("start", "sent 1", "confirmed 1", "echo 1", "sent 2", "confirmed 2", *["state OPEN"] * 5, "echo 2")
+    assert measure(lines, [103.5]).silences_s == [7.5]
+    assert measure(said(*WELL), [108.5]).silences_s == [None]
 
 
 def test_a_phone_that_said_nothing_never_got_through() -> None:
@@ -49,19 +61,59 @@ def test_what_the_client_met_is_noted_once() -> None:
     assert result.met == ["WAITING 3 SILENT"]
 
 
-def test_the_page_has_a_row_for_each_network_and_the_picture_a_field_for_each_contender() -> None:
-    fine = Outcome(CASES[0], "imcore", measure(said(*WELL), []), alone_s=1.0, bytes=600)
-    lost = Outcome(CASES[0], "MQTT", measure(said(*WELL[:7]), []))
-    broken = Outcome(CASES[1], "imcore", failed="RuntimeError: no")
-    text = page([fine, lost, broken], 40)
-    assert (
-        f"| **{CASES[0].name}**: {CASES[0].network} | 1.00 | 3.00 / 4.00; -; 0; 100 | 3.00 / 4.00; -; 1 / 0 / 0; 0 |"
-        in text
+def test_of_a_crowd_the_slowest_counts_and_every_fault() -> None:
+    crowd = (
+        "sent@1 1",
+        "sent@2 1",
+        "confirmed@1 1",
+        "echo@1 1",
+        "confirmed@2 1",
+        "echo@2 1",
+        "echo@2 1",
+        "confirmed@2 2",
     )
-    assert "Not run: 8080 only, imcore: RuntimeError: no" in text
-    assert picture([fine, lost, broken]).count("not run") == 2  # MQTT there, too
-    assert (fine.good, lost.good, broken.good) == (True, False, False)
+    result = measure(said(*WELL, *crowd), [])
+    assert (result.messages, result.lost, result.doubled) == (6 + 2 + 4, 1, 1)
+    slow = said("start", "sent 1", "sent@1 1", "confirmed 1", "echo 1", "confirmed@1 1", "echo@1 1")
+    assert measure(slow, [100.5]).silences_s == [5.5]
 
 
-def test_each_case_has_a_name_of_its_own() -> None:
-    assert len({case.name for case in CASES}) == len(CASES)
+def test_the_targets_are_those_of_the_page() -> None:
+    case = named["443 only"]
+    fine = measure(said(*WELL), [])
+    assert missed(Outcome(case, "imcore", fine, alone_s=2.0)) == []
+    assert missed(Outcome(case, "imcore", fine, alone_s=1.0)) == ["first message up after 3.00 s, at most 2.45 s"]
+    assert missed(Outcome(case, "imcore", measure(said(*WELL[:2]), []), alone_s=1.0))[0].startswith(
+        "first message up after never"
+    )
+    assert missed(Outcome(case, "imcore", measure(said(*WELL[:7]), []), alone_s=2.0)) == [
+        "1 lost, 0 doubled, 0 reordered"
+    ]
+    late = measure(said(*WELL[:5], "sent 2", *["state OPEN"] * 5, "confirmed 2", "echo 2"), [104.5])
+    assert missed(Outcome(named["frozen"], "imcore", late, alone_s=3.0)) == ["silent for 7.50 s, at most 5 s"]
+    assert missed(Outcome(named["portal"], "imcore", fine)) == ["PORTAL was not named"]
+    idle = Outcome(named["NAT of 5 min"], "imcore", fine, alone_s=3.0, idle_bytes=201.0, after_idle_s=0.1)
+    assert missed(idle) == ["201 bytes an idle minute, at most 200"]
+
+
+def test_the_page_has_a_row_for_each_network_and_the_picture_a_mark_for_each_contender() -> None:
+    case = named["443 only"]
+    fine = Outcome(case, "imcore", measure(said(*WELL), []), alone_s=2.0, bytes=600)
+    lost = Outcome(case, "MQTT", measure(said(*WELL[:7]), []))
+    broken = Outcome(named["frozen"], "imcore", failed="RuntimeError: no")
+    text = page([fine, lost, broken], 40)
+    ours = "2.00 | 1 | 3.00 / 4.00 | - | 0 | 100 | - | -"
+    assert f"| **{case.name}**: {case.network} | {ours} | 3.00 / 4.00; -; 1 / 0 / 0 |" in text
+    assert "1 of 2 networks met all of them. Missed:\n\n- **frozen**: not run: RuntimeError: no" in text
+    drawn = ElementTree.fromstring(picture(cases([fine, lost, broken])))
+    texts = [each.text for each in drawn.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"443 only", "frozen", "imcore", "MQTT", "1"} <= set(texts)
+
+
+def test_each_case_has_a_name_of_its_own_and_each_row_a_case() -> None:
+    assert len(named) == len(CASES)
+    assert {case.row for case in CASES} == set(range(len(ROWS)))
+
+
+def test_what_the_race_waits_for_is_the_silent_ones_before_the_first_that_is_open() -> None:
+    assert [waited_s(named[name]) for name in ("open", "8080 only", "443 only", "80 only")] == [0.0, 0.0, 1.0, 2.0]

@@ -13,12 +13,11 @@ from tests.hostile.breaks import asleep, awake, frozen, killed, moved, opens
 from tests.hostile.case import Break, Case
 from tests.hostile.cases import CASES
 from tests.hostile.contenders import OURS, Contender
-from tests.hostile.middleboxes import missing as lacking
 from tests.hostile.namespaces import missing, sweep
 from tests.hostile.obstacles import forgetful
+from tests.hostile.programs import missing as lacking
 from tests.hostile.run import Outcome, Run
 
-AT_ONCE = 8
 SECONDS = 6.0
 AFTER_S = 3.0
 """When something breaks."""
@@ -27,16 +26,21 @@ named = {case.name: case for case in CASES}
 
 
 def brief(name: str, *breaks: Break, seconds: float = SECONDS) -> Case:
-    return replace(named[name], seconds=seconds, breaks=breaks)
+    return replace(named[name], seconds=seconds, breaks=breaks, idle_s=0.0)
 
 
 SLICE = [
-    brief("sleep", Break(AFTER_S, asleep, seconds=6), Break(AFTER_S + 6, awake), seconds=14),
+    replace(
+        brief("sleep", Break(AFTER_S, asleep, seconds=6), Break(9, awake, heals=True), seconds=14), prepare=forgetful(3)
+    ),
     brief("proxy and kill", Break(AFTER_S, killed), seconds=12),
     brief("killed", Break(AFTER_S, killed), seconds=10),
     brief("frozen", Break(AFTER_S, frozen), seconds=10),
     brief("Wi-Fi to mobile", Break(AFTER_S, moved), seconds=10),
-    brief("portal", Break(AFTER_S, opens, seconds=AFTER_S), seconds=10),
+    brief("portal", Break(AFTER_S, opens), seconds=10),
+    replace(brief("appends a script", Break(AFTER_S, opens), seconds=10), names=()),  # a name takes a whole race
+    replace(brief("gzips", Break(AFTER_S, opens), seconds=10), names=()),
+    brief("replays", seconds=10),
     brief("nginx on 80", seconds=10),
     brief("443 only", seconds=10),
     brief("proxy and dead DNS"),
@@ -46,17 +50,17 @@ SLICE = [
     brief("20 kbit/s"),
     brief("single bytes"),
 ]
-SLICE[0] = replace(SLICE[0], prepare=forgetful(3))
 
 
 @pytest.fixture(scope="module")
 def outcomes() -> dict[str, Outcome]:
     """What became of each, by its name."""
-    if why := missing() or lacking(sorted({program for case in SLICE for program in case.needs})):
+    needs = {program for case in SLICE for program in (*case.needs, *(["redis-server"] if case.several else []))}
+    if why := missing() or lacking(needs):
         pytest.skip(why)
     sweep()
-    work: list[tuple[Case, Contender, None]] = [(case, OURS, None) for case in SLICE]
-    return {done.case.name: done for done in Run(AT_ONCE, alone=False).all(work)}
+    work: list[tuple[Case, Contender, float]] = [(case, OURS, case.seconds) for case in SLICE]
+    return {done.case.name: done for done in Run(len(SLICE), alone=False).all(work)}
 
 
 @pytest.mark.timeout(240)  # the first one waits for all

@@ -4,31 +4,42 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
 from imcore.cli.certificate import self_signed
 
-from .network import CARRIER, Network
+from .namespaces import Host
+from .network import CARRIER, GATEWAYS, Network
 
-__all__ = ["World"]
+__all__ = ["NAME", "World", "ready"]
 
+NAME = "im.test"
+"""What every phone knows."""
 START_S = 20.0
+
+Machine = list[subprocess.Popen[str]]
+"""What serves on one machine, and dies with it."""
 
 
 class World(Network):
-    """serve: starts what serves, and returns its processes. dns: what the carrier's name server says to whatever name,
-    "" = that there is none, None = nothing at all; and after how long, seconds."""
+    """serve: starts what serves on the machine of this number, with what it left if it was there before. dns: what the
+    carrier's name server says to whatever name, "" = that there is none, None = nothing at all; and after how long,
+    seconds."""
 
     def __init__(
-        self, folder: Path, serve: Callable[[World], list[subprocess.Popen[str]]], dns: str | None, dns_delay_s: float
+        self, folder: Path, serve: Callable[[World, int], Machine], several: bool, dns: str | None, dns_delay_s: float
     ) -> None:
-        super().__init__(folder)
+        super().__init__(folder, several)
         self._serve = serve
         self._dns = dns
         self._dns_delay_s = dns_delay_s
-        self._servers: list[subprocess.Popen[str]] = []
+        self._machines: dict[int, Machine] = {}
 
     def __enter__(self) -> World:
         super().__enter__()
@@ -46,28 +57,46 @@ class World(Network):
             (host.settings / "resolv.conf").write_text(names)
         if self._dns is not None:
             self.stranger("dns", "0.0.0.0", self._dns, str(self._dns_delay_s))
-        tls, _ = self_signed(self.folder, "im.test")
+        tls, _ = self_signed(self.folder, NAME, *GATEWAYS)
         os.rename(tls.certificate, self.folder / "gateway.pem")
         os.rename(tls.key, self.folder / "gateway.key")
-        self.serve()
+        for owner in ("gateways", "stranger"):
+            key = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+            (self.folder / f"{owner}.pem").write_bytes(key)
+        for number in range(len(self.gateways)):
+            self.serve(number)
 
-    def serve(self) -> None:
-        """With what it left, if it was there before."""
-        self._servers = self._serve(self)
-        _await(self._servers[0])
+    def serve(self, number: int = 0) -> None:
+        """On this machine, with what it left, if it was there before."""
+        self._machines[number] = self._serve(self, number)
 
-    def kill(self) -> None:
+    def kill(self, number: int = 0) -> None:
         """Without a word."""
-        for server in self._servers:
-            server.kill()
-            server.wait(START_S)
+        for process in self._machines[number]:
+            process.kill()
+            process.wait(START_S)
+
+    def drain(self, number: int = 0) -> None:
+        """It is told to go, and takes its time."""
+        for process in self._machines[number]:
+            process.send_signal(signal.SIGTERM)
 
     def stranger(self, *words: str) -> None:
         """One of `strangers`, at the carrier."""
-        _await(self.python(self.carrier, "strangers", *words))
+        ready(self.python(self.carrier, "strangers", *words))
+
+    def impostor(self) -> None:
+        """At the carrier: a gateway of somebody else's."""
+        ready(self.python(self.carrier, "node", str(self.folder), "--key", "stranger.pem", "--data", "stranger"))
+
+    @property
+    def gateway(self) -> Host:
+        """The only one, or the first."""
+        return self.gateways[0]
 
 
-def _await(process: subprocess.Popen[str]) -> None:
+def ready(process: subprocess.Popen[str]) -> None:
+    """Wait until it says so."""
     assert process.stdout is not None
     if not select.select([process.stdout], [], [], START_S)[0]:
         raise RuntimeError(f"{process.args!r}: expected READY, and {START_S:.0f} s went by: see its log")

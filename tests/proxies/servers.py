@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.proxies import setups
+
 __all__ = ["ALONE", "FORWARD", "PAIRS", "REVERSE", "Kind", "needs", "serving"]
 
 START_S = 20.0
@@ -52,88 +54,22 @@ def needs(*kinds: Kind) -> None:
 
 def _squid(lines: str) -> Setup:
     def setup(folder: Path, port: int, target: int) -> tuple[str, list[str]]:
-        text = f"""
-{lines.format(port=port, target=target)}
-http_access allow all
-cache deny all
-access_log none
-cache_store_log none
-cache_log /dev/null
-coredump_dir none
-pid_filename none
-netdb_filename none
-pinger_enable off
-cache_mem 8 MB
-shutdown_lifetime 0 seconds
-visible_hostname localhost
-cache_effective_user {"proxy" if os.getuid() == 0 else getpass.getuser()}
-"""
-        return text, ["-N", "-d", "1", "-n", f"imcore{port}", "-f", f"{folder}/conf"]
+        rules = f"{lines.format(port=port, target=target)}\nhttp_access allow all"
+        return setups.squid(folder, f"imcore{port}", rules, "" if os.getuid() == 0 else getpass.getuser())
 
     return setup
 
 
 def _tinyproxy(lines: str) -> Setup:
-    def setup(folder: Path, port: int, target: int) -> tuple[str, list[str]]:
-        text = f"""
-Port {port}
-Listen 127.0.0.1
-Timeout 600
-MaxClients 100
-LogLevel Error
-{lines.format(target=target)}
-"""
-        return text, ["-d", "-c", f"{folder}/conf"]
-
-    return setup
+    return lambda folder, port, target: setups.tinyproxy(folder, "127.0.0.1", port, lines.format(target=target))
 
 
 def _nginx(lines: str) -> Setup:
-    def setup(folder: Path, port: int, target: int) -> tuple[str, list[str]]:
-        scratch = "\n".join(
-            f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        )
-        text = f"""
-daemon off;
-master_process off;
-pid {folder}/pid;
-error_log {folder}/log;
-events {{ worker_connections 256; }}
-http {{
-    access_log off;
-    {scratch}
-    server {{
-        listen 127.0.0.1:{port};
-        location / {{
-            proxy_pass http://127.0.0.1:{target};
-            {lines}
-        }}
-    }}
-}}
-"""
-        return text, ["-c", f"{folder}/conf", "-p", f"{folder}", "-e", f"{folder}/log"]
-
-    return setup
+    return lambda folder, port, target: setups.nginx(folder, f"127.0.0.1:{port}", f"127.0.0.1:{target}", lines)
 
 
 def _haproxy(lines: str) -> Setup:
-    def setup(folder: Path, port: int, target: int) -> tuple[str, list[str]]:
-        text = f"""
-defaults
-    mode http
-    timeout connect 5s
-    timeout client 50s
-    timeout server 50s
-    {lines}
-frontend here
-    bind 127.0.0.1:{port}
-    default_backend there
-backend there
-    server gateway 127.0.0.1:{target}
-"""
-        return text, ["-db", "-f", f"{folder}/conf"]
-
-    return setup
+    return lambda folder, port, target: setups.haproxy(folder, f"127.0.0.1:{port}", f"127.0.0.1:{target}", lines)
 
 
 def _apache(modules: str, lines: str) -> Setup:

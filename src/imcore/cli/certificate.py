@@ -17,12 +17,10 @@ from ..config import Tls
 __all__ = ["self_signed"]
 
 
-def self_signed(folder: Path, host: str = "127.0.0.1") -> tuple[Tls, ssl.SSLContext]:
-    """Files for a listener called `host`, written to `folder`, and a context for clients that trusts nobody else."""
-    try:
-        subject: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(host))
-    except ValueError:
-        subject = x509.DNSName(host)
+def self_signed(folder: Path, host: str = "127.0.0.1", *more: str) -> tuple[Tls, ssl.SSLContext]:
+    """Files for a listener called `host`, and perhaps otherwise too, written to `folder`, and a context for clients
+    that trusts nobody else."""
+    subjects = [_subject(each) for each in (host, *more)]
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "imcore demo")])
     now = datetime.datetime.now(datetime.UTC)
@@ -34,7 +32,7 @@ def self_signed(folder: Path, host: str = "127.0.0.1") -> tuple[Tls, ssl.SSLCont
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(hours=1))
         .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([subject]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(subjects), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, hashes.SHA256())
     )
@@ -46,3 +44,10 @@ def self_signed(folder: Path, host: str = "127.0.0.1") -> tuple[Tls, ssl.SSLCont
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return files, ssl.create_default_context(cadata=pem.decode())
+
+
+def _subject(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)

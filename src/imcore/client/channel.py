@@ -25,7 +25,8 @@ AGAIN_MOST = 8
 EMPTY_S = 1.0
 """How long an exchange lasts at least that brings nothing, seconds: whoever answers sooner is not asked in a circle."""
 AGAIN_S = 30.0
-"""How long after the first look a better way is looked for again, seconds, at most; twice as long each time."""
+"""How long after the first look a better way is looked for again, seconds, at most; twice as long each time, and only
+while something moves: a look wakes the radio, and asks every way there is."""
 UPWARD_MOST_S = 600.0
 SUPERSEDED_MOST = 4
 """Times in a row that another link may take over, where requests may come late or twice: it may have been our own."""
@@ -86,6 +87,7 @@ class Channel:
         self._spare: asyncio.Future[None] | None = None  # done when a better link is welcomed, or is not
         self._changed = asyncio.Event()  # it is another one now
         self._moved = asyncio.Event()  # the network is another one, or time has leapt: what was tried before is nothing
+        self._stirred = asyncio.Event()  # something moves
         self._holds: dict[Candidate, bool] = {}  # whether much comes through by it, where that was looked at
         self._leave_at = 0.0  # the time that a GOAWAY gave us for coming back
         self._moving = False  # the used link drains while the next one is opened
@@ -194,6 +196,10 @@ class Channel:
         again, and the next link is searched for. The link that there is stays."""
         self._moved.set()
 
+    def stirs(self) -> None:
+        """Something moves."""
+        self._stirred.set()
+
     def say(self, state: State, text: str) -> None:
         """It stands there now; one exchange behind the other is no news."""
         if (state, text) != (self.state, self.text):
@@ -269,6 +275,7 @@ class Channel:
         if candidate != self.good or not self._opened.is_set():
             if candidate != self.good:
                 self._changed.set()
+                self._stirred.set()
             self.good = candidate
             self._opened.set()
             await self._finder.entered(candidate)
@@ -298,6 +305,8 @@ class Channel:
                 wait = AGAIN_S
             except TimeoutError:
                 wait = min(wait * 2, UPWARD_MOST_S)
+                self._stirred.clear()
+                await self._stirred.wait()
 
     async def _move(self, best: Candidate) -> None:
         if self._keeps and not best.point.tunnels:

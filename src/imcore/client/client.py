@@ -309,6 +309,7 @@ class Client(Transfers, Standing):
         if not self._downlink.receive(seq, route, body, room):
             link.die("internal", f"message {seq} came, but not the one before it: asking for it anew")
             return
+        self._connection.stirs()
         _wake(self._arrival)
         self._connection.ready(not self._downlink.waiting)
         if self._downlink.full and not self._closed:
@@ -318,6 +319,7 @@ class Client(Transfers, Standing):
 
     def answer(self, link: ClientLink, number: int, refusal: Refusal | None) -> None:
         self.doubts = 0
+        self._connection.stirs()
         if not self._rooms.answer(link, number, refusal) and link is self._sending.link:
             self._sending.answer(number, refusal)
 

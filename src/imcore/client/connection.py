@@ -166,6 +166,11 @@ class Connection:
         else:
             link.check()
 
+    def stirs(self) -> None:
+        """A message came, or was answered."""
+        self.long.stirs()
+        self.short.stirs()
+
     def check(self) -> None:
         """Another link says that there is more to come down than has come."""
         if self._asked is not None:

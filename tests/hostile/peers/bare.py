@@ -1,6 +1,6 @@
 """WebSocket: the `websockets` library, whose client connects again by itself (`async for … in connect(…)`).
 
-`python -m tests.hostile.peers.bare serve FILE` and `… device HOST EVERY_S`. It has no acknowledgements: the echo is
+`python -m tests.hostile.peers.bare serve FILE` and `… device HOST TALK`. It has no acknowledgements: the echo is
 one.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -16,8 +17,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from ..device import say
-from ..node import NEWS_S, last
+from ..node import NEWS_S, last, quiet
+from ..talk import Talk, say
 
 __all__: list[str] = []
 
@@ -38,29 +39,23 @@ async def server(told: Path) -> None:
         print("READY", flush=True)
         for number in itertools.count(last(told) + 1):
             await asyncio.sleep(NEWS_S)
+            while quiet(told):  # noqa: ASYNC110 - it is a file
+                await asyncio.sleep(NEWS_S)
             for connection in list(here):
                 with suppress(ConnectionClosed):
                     await connection.send(f"news {number}")
             told.write_text(str(number))  # noqa: ASYNC240 - a few bytes
 
 
-async def device(host: str, every_s: float) -> None:
-    """Until its input ends."""
-    reader = asyncio.StreamReader()
-    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-
-    async def talk(connection: ClientConnection, numbers: itertools.count[int]) -> None:
-        while True:
-            number = next(numbers)
-            say("sent", number)
-            await connection.send(str(number))
-            await asyncio.sleep(every_s)
+async def device(host: str, talk: Talk) -> None:
+    """Until its input ends. What is said while there is no connection is lost: nothing keeps it."""
+    here: ClientConnection | None = None
 
     async def stay() -> None:
-        numbers = itertools.count(1)
+        nonlocal here
         async for connection in connect(f"ws://{host}"):
             say("state", "OPEN")
-            talking = asyncio.create_task(talk(connection, numbers))
+            here = connection
             try:
                 async for text in connection:
                     what, number = str(text).split()
@@ -69,13 +64,15 @@ async def device(host: str, every_s: float) -> None:
                         say("confirmed", number)
             except ConnectionClosed as error:
                 say("state", "WAITING", error)
-            talking.cancel()
-            with suppress(asyncio.CancelledError, ConnectionClosed):
-                await talking
+            here = None
 
     say("start")
     staying = asyncio.create_task(stay())
-    await reader.read()
+    async for number in talk.numbers():
+        if here is not None:
+            say("sent", number)
+            with suppress(ConnectionClosed):
+                await here.send(talk.text(number))
     staying.cancel()
 
 
@@ -83,4 +80,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "serve":
         asyncio.run(server(Path(sys.argv[2])))
     else:
-        asyncio.run(device(sys.argv[2], float(sys.argv[3])))
+        asyncio.run(device(sys.argv[2], Talk(**json.loads(sys.argv[3]))))

@@ -1,14 +1,15 @@
 """MQTT: paho against mosquitto, sessions kept and QoS 1, as their manuals advise for who must not miss anything.
 
-`python -m tests.hostile.peers.mqtt service FILE` beside mosquitto echoes and tells the news, `… device HOST` is the
-phone.
+`python -m tests.hostile.peers.mqtt service FILE` beside mosquitto echoes and tells the news, `… device HOST TALK` is
+the phone.
 """
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import json
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -17,8 +18,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from ..device import say
-from ..node import NEWS_S, last
+from ..node import NEWS_S, last, quiet
+from ..talk import Talk, say
 
 __all__: list[str] = []
 
@@ -48,15 +49,16 @@ def service(told: Path) -> None:
     print("READY", flush=True)
     for number in itertools.count(last(told) + 1):
         time.sleep(NEWS_S)
+        while quiet(told):
+            time.sleep(NEWS_S)
         here.publish("down/phone/news", b"%d" % number, qos=1)
         told.write_text(str(number))
 
 
-def device(host: str, every_s: float) -> None:
+async def device(host: str, talk: Talk) -> None:
     """Until its input ends."""
     phone = client("phone")
     numbers: dict[int, int] = {}
-    stop = threading.Event()
 
     def connected(
         client: Client, userdata: object, flags: ConnectFlags, code: ReasonCode, properties: Properties | None
@@ -70,33 +72,26 @@ def device(host: str, every_s: float) -> None:
         say("state", "WAITING", code)
 
     def came(client: Client, userdata: object, message: MQTTMessage) -> None:
-        say(message.topic.rpartition("/")[2], message.payload.decode())
+        say(message.topic.rpartition("/")[2], message.payload.decode().rstrip())
 
     def published(client: Client, userdata: object, mid: int, *_: object) -> None:
         say("confirmed", numbers.pop(mid))
 
-    def wait() -> None:
-        sys.stdin.read()
-        stop.set()
-
     phone.on_connect, phone.on_disconnect = connected, ended
     phone.on_message, phone.on_publish = came, published
-    threading.Thread(target=wait, daemon=True).start()
     say("start")
     phone.connect_async(host, PORT)
     phone.loop_start()
-    number = 0
-    while not stop.wait(every_s):
-        number += 1
+    async for number in talk.numbers():
         say("sent", number)
-        numbers[phone.publish("up/phone", b"%d" % number, qos=1).mid] = number
+        numbers[phone.publish("up/phone", talk.text(number), qos=1).mid] = number
     end = time.monotonic() + 5
-    while numbers and time.monotonic() < end:
-        time.sleep(0.05)
+    while numbers and time.monotonic() < end:  # noqa: ASYNC110 - what fills it is another thread
+        await asyncio.sleep(0.05)
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "service":
         service(Path(sys.argv[2]))
     else:
-        device(sys.argv[2], float(sys.argv[3]))
+        asyncio.run(device(sys.argv[2], Talk(**json.loads(sys.argv[3]))))

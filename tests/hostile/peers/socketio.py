@@ -1,31 +1,29 @@
 """Socket.IO: python-socketio's client, which begins with polling and goes over to WebSocket, and connects again by
-itself: `python -m tests.hostile.peers.socketio HOST EVERY_S`. Messages are answered, and sent again when they were not.
+itself: `python -m tests.hostile.peers.socketio HOST TALK`. Messages are answered, and sent again when they were not.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
+import json
 import sys
 from contextlib import suppress
 
 import socketio
 
-from ..device import say
+from ..talk import Talk, say
 
 __all__: list[str] = []
 
 ANSWER_S = 10.0
 
 
-async def main(host: str, every_s: float) -> None:
+async def main(host: str, talk: Talk) -> None:
     """Until its input ends."""
-    reader = asyncio.StreamReader()
-    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     phone = socketio.AsyncClient(reconnection=True)
     phone.on("connect", lambda: say("state", "OPEN"))
     phone.on("disconnect", lambda *reason: say("state", "WAITING", *reason))
-    phone.on("echo", lambda number, *offset: say("echo", number))  # the offset is what recovery goes by
+    phone.on("echo", lambda number, *offset: say("echo", number.rstrip()))  # the offset is what recovery goes by
     phone.on("news", lambda number, *offset: say("news", number))
     waiting: list[int] = []
 
@@ -34,30 +32,28 @@ async def main(host: str, every_s: float) -> None:
         while True:
             while waiting and phone.connected:
                 with suppress(socketio.exceptions.TimeoutError, socketio.exceptions.BadNamespaceError):
-                    await phone.call("echo", waiting[0], timeout=ANSWER_S)
+                    await phone.call("echo", talk.text(waiting[0]), timeout=ANSWER_S)
                     say("confirmed", waiting.pop(0))
             await asyncio.sleep(0.02)
 
-    async def talk() -> None:
-        for number in itertools.count(1):
-            say("sent", number)
-            waiting.append(number)
-            await asyncio.sleep(every_s)
+    async def enter() -> None:
+        while True:
+            try:
+                await phone.connect(f"http://{host}", retry=False)
+                return
+            except socketio.exceptions.ConnectionError as error:
+                say("state", "WAITING", error)
+                await asyncio.sleep(1)
 
     say("start")
-    tasks = [asyncio.create_task(speak()), asyncio.create_task(talk())]
-    while True:
-        try:
-            await phone.connect(f"http://{host}", retry=False)
-            break
-        except socketio.exceptions.ConnectionError as error:
-            say("state", "WAITING", error)
-            await asyncio.sleep(1)
-    await reader.read()
+    tasks = [asyncio.create_task(speak()), asyncio.create_task(enter())]
+    async for number in talk.numbers():
+        say("sent", number)
+        waiting.append(number)
     for task in tasks:
         task.cancel()
     await phone.disconnect()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], float(sys.argv[2])))
+    asyncio.run(main(sys.argv[1], Talk(**json.loads(sys.argv[2]))))
