@@ -4,6 +4,8 @@ for two, and across a change from one to two and back."""
 from __future__ import annotations
 
 import asyncio
+import socket
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,9 @@ from tests.gateway.running import running
 
 pytestmark = pytest.mark.usefixtures("quick")
 
+DATA_SEGS_IN = 152
+"""Where Linux's `struct tcp_info` says how many segments with data have come."""
+
 
 class Roles:
     """A script that plays another one for each role."""
@@ -43,9 +48,11 @@ class Roles:
         return [hello.role for hello in self.hellos]
 
 
-def greet(link: Conversation, *, head: int = 0, first: int = 1, accepted: int = 0) -> None:
+def greet(
+    link: Conversation, *, head: int = 0, first: int = 1, accepted: int = 0, heartbeat: tuple[int, int] = (30, 600)
+) -> None:
     link.say(
-        WELCOME, body=pack(Welcome("s", "alice", "peer", "e", head, first, True, accepted, (30, 600), 120, 65536, 0))
+        WELCOME, body=pack(Welcome("s", "alice", "peer", "e", head, first, True, accepted, heartbeat, 120, 65536, 0))
     )
 
 
@@ -80,20 +87,57 @@ def test_the_link_up_is_opened_when_there_is_something_to_send_and_closed_by_the
     run_gateway(work())
 
 
-def test_messages_follow_hello_at_once_when_the_count_is_known() -> None:
+def test_hello_and_the_first_messages_are_one_segment_when_the_count_is_known() -> None:
     heard: list[int] = []
+    segments: list[int] = []
 
     async def up(link: Conversation, hello: Hello) -> None:
-        message = await link.expect(MSG)  # before any WELCOME of this link
-        heard.append(message.id)
+        heard.extend([(await link.expect(MSG)).id for _ in range(3)])  # before any WELCOME of this link
+        if sys.platform == "linux":
+            info = link.writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 160)
+            segments.append(int.from_bytes(info[DATA_SEGS_IN : DATA_SEGS_IN + 4], sys.byteorder))
         greet(link)
-        link.say(ACK, message.id, body=bytes(8))
+        for number in heard:
+            link.say(ACK, number, body=bytes(8))
         await pong(link)
 
     async def work() -> None:
         async with asyncio.timeout(10), peer(Roles(up, quiet)) as address, split(address) as im:
             await until(lambda: im.state is State.OPEN)  # the link down told the count
-            assert (await im.send("r", b"x")).id == heard[0]
+            receipts = await asyncio.gather(*(im.send("r", b"x") for _ in range(3)))
+            assert [receipt.id for receipt in receipts] == heard
+            assert segments == [1] * (sys.platform == "linux")
+
+    run(work())
+
+
+def test_a_link_up_shows_no_signs_of_life_by_itself() -> None:
+    frames: list[int] = []
+    pings = 0
+
+    async def up(link: Conversation, hello: Hello) -> None:
+        greet(link, heartbeat=(1, 1))
+        while (frame := await link.frame()) is not None:
+            frames.append(frame.type)
+            if frame.type == MSG:
+                link.say(ACK, frame.id, body=bytes(8))
+            elif frame.type == PING:
+                link.say(PONG, frame.id)
+
+    async def down(link: Conversation, hello: Hello) -> None:
+        nonlocal pings
+        greet(link, heartbeat=(1, 1))
+        while (frame := await link.frame()) is not None:
+            if frame.type == PING:
+                pings += 1
+                link.say(PONG, frame.id)
+
+    async def work() -> None:
+        async with asyncio.timeout(20), peer(Roles(up, down)) as address, split(address) as im:
+            await im.send("r", b"x")
+            before = pings
+            await until(lambda: pings >= before + 2)  # the link down does
+            assert frames == [MSG]
 
     run(work())
 
