@@ -188,8 +188,9 @@ class RedisPush:
                     self._guard(node.said, user, device, room, fields[7])
             elif kind == b"x":
                 self._guard(node.room, fields[1].decode(), fields[3])
-            else:
+            elif kind == b"f":
                 self._guard(self.fallen, fields[1].decode(), fields[3], fields[5], fields[7], fields[9])
+            # anything else is a newer version's, for nodes of its own
         if wakes:
             self._guard(node.wake, wakes)
 

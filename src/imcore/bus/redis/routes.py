@@ -156,7 +156,7 @@ class RedisRoutes:
 
 def _route(user: str, field: bytes, value: bytes) -> Route:
     order, way, _, node = field.decode().split(":", 3)
-    device, place, client = msgspec.msgpack.decode(value, type=tuple[str, str, str])
+    device, place, client, *_ = msgspec.msgpack.decode(value)  # a newer version may know more of it
     if way not in ("up", "down", "both"):
         raise EngineError(f"a route of {user!r} can't be read: its way is {way!r}")
     return Route(user, device, node, place, way, int(order), client)  # type: ignore[arg-type]  # looked at above

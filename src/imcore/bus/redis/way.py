@@ -40,6 +40,8 @@ OPS = 512
 """Operations of one shard in a call."""
 LARGE = 2 << 20
 """Bytes of bodies waiting for one shard from which on a call takes less."""
+FORMAT = 1
+"""Of what is kept. A version that only adds fields and kinds keeps it: older ones read past them."""
 MOVES = 5
 """How often a new connection is led on to another node of a cluster before it is tried again later."""
 
@@ -233,13 +235,18 @@ class Way:
         """Is this the history that we know?"""
         fresh, count = secrets.token_hex(8), str(self._keys.shards)
         commands = [
-            self._command(_Part(number, 0, [(b"mark", (shard.position, shard.epoch, fresh, count), None)]))
+            self._command(_Part(number, 0, [(b"mark", (shard.position, shard.epoch, fresh, count, FORMAT), None)]))
             for number, shard in self.shards.items()
         ]
         await connection.send_packed_command(connection.pack_commands(commands))
         changed = set()
         for number, shard in self.shards.items():
-            position, _, _, ((epoch, shards, _),) = await connection.read_response()
+            position, _, _, ((epoch, shards, _, kept),) = await connection.read_response()
+            if int(kept) > FORMAT:
+                raise EngineError(
+                    f"Redis has {self._keys.space!r} in format {int(kept)}, and this version reads {FORMAT}: install a "
+                    f"newer one, or use another [bus] space"
+                )
             if int(shards) != self._keys.shards:
                 raise EngineError(
                     f"Redis has {int(shards)} shards of {self._keys.space!r}, and [bus] shards says {count}: the "

@@ -1,17 +1,18 @@
 -- The shard's place in history. `position` is raised with each batch: a Redis that knows less than an engine saw has lost
--- its tail, and what it holds is another history from then on. {epoch, shards, 1 if history was lost}
-function ops.mark(seen, epoch, fresh, shards)
-  local found = redis.call('HMGET', meta, 'epoch', 'position', 'shards')
+-- its tail, and what it holds is another history from then on. {epoch, shards, 1 if history was lost, format of what is
+-- kept}
+function ops.mark(seen, epoch, fresh, shards, format)
+  local found = redis.call('HMGET', meta, 'epoch', 'position', 'shards', 'format')
   local lost = 0
   if not found[1] then
     found[1], found[3] = fresh, shards
-    redis.call('HSET', meta, 'epoch', fresh, 'shards', shards)
+    redis.call('HSET', meta, 'epoch', fresh, 'shards', shards, 'format', format)
   end
   if epoch == found[1] and tonumber(found[2] or 0) < tonumber(seen) then
     found[1], lost = fresh, 1
     redis.call('HSET', meta, 'epoch', fresh, 'position', seen)
   end
-  return {found[1], found[3], lost}
+  return {found[1], found[3], lost, found[4] or format}
 end
 
 if remembered then
