@@ -14,7 +14,7 @@ from typing import Literal
 
 from imcore.points import Point
 from imcore.ways.candidate import Candidate
-from imcore.ways.race import LIMIT_S, MOST, OVERDUE_S, PATIENCE_S, STAGGER_S, Act, Entry, Race
+from imcore.ways.race import LIMIT_S, MOST, OVERDUE_S, PATIENCE_S, ROOM, STAGGER_S, Act, Entry, Race
 
 Fate = Literal["good", "refused", "silent"]
 
@@ -29,16 +29,20 @@ class Way:
     enter: Fate = "good"
     enter_s: float = 0.05
     joins_s: float = 0.0
+    connect_s: float | None = None
+    """From its knock to a connection; None = there is none before it has come to something."""
 
 
 def way(
     machine: int, knock: Fate = "good", knock_s: float = 0.05, *, port: int = 80, level: int = 0, turn: int = 0,
     cost_s: float | None = None, favourite: bool = False, wait_s: float = 0.0, joins_s: float = 0.0,
-    enter: Fate = "good", enter_s: float = 0.05,
+    enter: Fate = "good", enter_s: float = 0.05, connect_s: float | None = None,
 ) -> Way:  # fmt: skip
     """A way to the machine 10.0.0.N."""
     candidate = Candidate(Point("tcp", f"10.0.0.{machine}", port))
-    return Way(Entry(candidate, level, turn, cost_s, favourite, wait_s), knock, knock_s, enter, enter_s, joins_s)
+    return Way(
+        Entry(candidate, level, turn, cost_s, favourite, wait_s), knock, knock_s, enter, enter_s, joins_s, connect_s
+    )
 
 
 @dataclass
@@ -56,28 +60,30 @@ class Course:
         race = Race(0.0)
         fate = {way.entry.candidate: way for way in self.ways}
         order = count()
-        events: list[tuple[float, int, str, Candidate | None]] = []
+        events: list[tuple[float, int, str, Candidate | None, int]] = []
+        tries: Counter[Candidate] = Counter()
 
         def at(when: float, what: str, candidate: Candidate | None) -> None:
-            heapq.heappush(events, (when, next(order), what, candidate))
+            heapq.heappush(events, (when, next(order), what, candidate, tries[candidate] if candidate else 0))
 
         for one in self.ways:
             at(one.joins_s, "join", one.entry.candidate)
         at(max([self.complete_s, *(one.joins_s for one in self.ways)]), "complete", None)
         now = 0.0
-        dropped: set[Candidate] = set()
         while not race.over:
             while events and events[0][0] <= now:
-                _, _, what, candidate = heapq.heappop(events)
+                _, _, what, candidate, number = heapq.heappop(events)
                 if candidate is None:
                     race.complete()
                     continue
-                if candidate in dropped:
+                if number != tries[candidate]:
                     continue  # its task was cancelled
                 if what != "join":
                     self.trace.append((now, what, candidate))
                 if what == "join":
                     race.join([fate[candidate].entry])
+                elif what == "connected":
+                    race.connected(candidate)
                 elif what == "verified":
                     race.verified(candidate, now)
                 elif what == "entered":
@@ -88,16 +94,18 @@ class Course:
                 one = fate[decision.candidate]
                 self.trace.append((now, decision.act.value, decision.candidate))
                 if decision.act is Act.DROP:
-                    dropped.add(decision.candidate)
+                    tries[decision.candidate] += 1
                     continue
                 knocks = decision.act is Act.KNOCK
                 what, takes = (one.knock, one.knock_s) if knocks else (one.enter, one.enter_s)
+                if knocks and one.connect_s is not None and (what == "silent" or one.connect_s < takes):
+                    at(now + one.connect_s, "connected", decision.candidate)
                 if what != "silent":
                     good = "verified" if knocks else "entered"
                     at(now + takes, good if what == "good" else "failed", decision.candidate)
             self.steps += 1
             assert self.steps < 100 + 20 * len(self.ways), "it goes round in circles"
-            after = min([race.wake, *(when for when, _, _, _ in events[:1])])
+            after = min([race.wake, *(event[0] for event in events[:1])])
             if race.over:
                 break
             assert after > now or (events and events[0][0] <= now), "it wants to be woken in the past"
@@ -108,6 +116,19 @@ class Course:
     def times(self, what: str) -> dict[Candidate, float]:
         """When that happened to each candidate."""
         return {candidate: when for when, did, candidate in self.trace if did == what}
+
+
+def _yields(course: Course, step: int, flying: set[Candidate], began: dict[Candidate, float]) -> bool:
+    """Whether this drop makes room for another port and way, and the dropped one waits for a second turn."""
+    when, _, candidate = course.trace[step]
+    over = any(what == "entered" for _, what, _ in course.trace[:step]) or when >= LIMIT_S
+    if over or when - began[candidate] >= OVERDUE_S - 1e-9:
+        return False
+    assert len(flying) == MOST
+    older = any(one.path == candidate.path and began[one] <= began[candidate] for one in flying - {candidate})
+    assert when - began[candidate] >= STAGGER_S * (1 if older else ROOM) - 1e-9, "it was given too little time"
+    assert any(began[one] <= began[candidate] for one in flying - {candidate}), "the oldest keeps its place"
+    return True
 
 
 def judge(course: Course, winner: Candidate | None) -> None:
@@ -121,8 +142,12 @@ def judge(course: Course, winner: Candidate | None) -> None:
     tried: set[Candidate] = set()
     troubled: set[Candidate] = set()
     last_start = last_failure = -1.0
-    for when, what, candidate in course.trace:
-        if what == "knock":
+    linked: set[Candidate] = set()
+    yielded: set[Candidate] = set()
+    for step, (when, what, candidate) in enumerate(course.trace):
+        if what == "connected":
+            linked.add(candidate)
+        elif what == "knock":
             assert candidate not in tried, "nobody starts twice"
             assert when >= ways[candidate].joins_s
             overdue = {one for one in flying if when - began[one] >= OVERDUE_S - 1e-9}
@@ -149,6 +174,12 @@ def judge(course: Course, winner: Candidate | None) -> None:
             entering.add(candidate)
             flying.add(candidate)
             began[candidate] = when
+        elif what == "drop" and _yields(course, step, flying, began):
+            assert candidate not in linked | yielded | entering
+            yielded.add(candidate)
+            troubled.add(candidate)
+            flying.remove(candidate)
+            tried.remove(candidate)
         elif what == "entered":
             assert candidate == winner
             flying.remove(candidate)

@@ -126,6 +126,41 @@ def test_nothing_is_entered_that_has_not_proven_itself() -> None:
     asyncio.run(work())
 
 
+def test_a_portal_is_asked_by_one_connection_at_a_time_until_it_lets_others_pass(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("imcore.ways.finder.PORTAL_S", 0.05)
+
+    async def work() -> None:
+        asked = 0
+        open_now, often = False, asyncio.Event()
+        ours, stands = gateway(), says(http(b"<html>", kind="text/html"))
+
+        async def answer(question: Asked, writer: asyncio.StreamWriter) -> None:
+            nonlocal asked
+            asked += 1
+            if asked == 5:
+                often.set()
+            await (ours if open_now else stands)(question, writer)
+
+        async with asyncio.timeout(20), place(answer) as point:
+            one = finder([point])
+            with pytest.raises(WayError, match="PORTAL") as met:
+                await one.find(enter, lambda text: None)
+            assert met.value.outcome == "PORTAL"
+            opens = asyncio.create_task(one.opens())
+            await often.wait()
+            assert not opens.done()
+            open_now = True
+            await opens
+            assert (await found(one)).point == point
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.3):
+                    await one.opens()  # there is none any more
+
+    asyncio.run(work())
+
+
 def test_who_lets_nobody_in_is_left_for_the_next() -> None:
     async def work() -> None:
         async with asyncio.timeout(20), gateways(0.0, 0.1) as points:

@@ -34,6 +34,7 @@ def courses(draw: st.DrawFn) -> list[Way]:
             joins_s=draw(st.sampled_from([0.0, 0.0, 0.1, 0.5, 2.0])),
             enter=draw(fates),
             enter_s=draw(seconds),
+            connect_s=draw(st.none() | seconds),
         )
         for index, (machine, port) in enumerate(places)
     ]
@@ -107,6 +108,45 @@ def test_a_port_that_is_silent_at_one_machine_is_tried_last_at_the_others() -> N
     assert winner is not None
     assert winner.point.port == 2
     assert course.ended_s <= OVERDUE_S + 0.6
+
+
+def test_ports_that_are_dropped_cost_their_staggers_and_not_timeouts() -> None:
+    """Three machines with seven ways each, one of which is open: they pass each other on, three at a time."""
+    for open_port in range(7):
+        ways = [
+            way(machine, "good" if port == open_port else "silent", port=port + 1, turn=port)
+            for machine in (1, 2, 3)
+            for port in range(7)
+        ]
+        course = Course(ways)
+        winner = course.run()
+        judge(course, winner)
+        assert winner is not None
+        assert course.ended_s <= 0.1 + 0.4 * open_port
+
+
+def test_a_slow_network_is_waited_for_by_the_oldest_and_by_who_is_connected() -> None:
+    for connect_s in (0.2, 0.6, 0.9):
+        ways = [
+            way(machine, knock_s=2 * connect_s, enter_s=connect_s, connect_s=connect_s, port=port, turn=port)
+            for machine in (1, 2, 3)
+            for port in range(1, 5)
+        ]
+        course = Course(ways)
+        winner = course.run()
+        judge(course, winner)
+        assert winner is not None
+        assert course.ended_s <= 3 * connect_s + STAGGER_S, "no later than the first one's own time"
+
+
+def test_a_name_that_is_not_in_a_certificate_speaks_against_nobody_else() -> None:
+    race = Race(0.0)
+    by_address, by_name, other = (way(machine, port=443).entry for machine in (1, 2, 3))
+    race.join([by_address])
+    race.step(0.0)
+    race.join([by_name, other])
+    race.failed(by_address.candidate, 0.1, alone=True)
+    assert [decision.candidate for decision in race.step(0.1)] == [by_name.candidate, other.candidate]
 
 
 def test_who_failed_a_moment_ago_comes_last_and_comes() -> None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from enum import Enum
 
 from ..errors import LinkClosed, WayError
@@ -151,9 +150,17 @@ class Channel:
             wait = backoff.next(min(max(least, 0.0), WAIT_MOST))
             if self.link is None:
                 self.say(State.WAITING, f"trying again in {wait:.1f} s: {failure}")
-            with suppress(TimeoutError):
-                async with asyncio.timeout(wait):
-                    await self._moved.wait()
+            await self._rest(wait)
+
+    async def _rest(self, seconds: float) -> None:
+        """Between two tries: shorter where something has changed that stood in the way."""
+        changes = [asyncio.ensure_future(self._moved.wait()), asyncio.ensure_future(self._finder.opens())]
+        try:
+            await asyncio.wait(changes, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for change in changes:
+                change.cancel()
+            await asyncio.wait(changes)
 
     async def _last(self, link: ClientLink) -> tuple[ClientLink, bool]:
         """The link that ended, or is to be left, after all that took its place; and whether another one was just about

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import ssl
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -42,6 +43,8 @@ PROVEN_S = 600.0
 """For so long, seconds, who has proven himself on this network is taken at his word: entering needs no second proof."""
 BETTER_S, BETTER_BY = 0.010, 1.1
 """What is not faster by so many seconds, and by this factor, is not worth a change."""
+PORTAL_S = 2.0
+"""About how often a portal is asked whether it still stands there, seconds: by one connection, and not by a race."""
 FROZEN_S = 5.0
 """How long the fill may make no progress at all, seconds."""
 REPORT_MOST = 64
@@ -82,6 +85,7 @@ class Finder:
         self._search: Search[object] | None = None
         self._proven: dict[Candidate, float] = {}
         self._slow = 1.0
+        self._portal: Candidate | None = None
         self._sending: set[asyncio.Task[None]] = set()
         self.heard: list[Heard] = []
         """What the sources said last."""
@@ -110,6 +114,8 @@ class Finder:
             self._send_report(attempts)
         if self._gathering is not None and self._gathering.done():
             self._gathering.result()
+        portals = [one.candidate for one in attempts if one.outcome == Outcome.PORTAL.name]
+        self._portal = portals[0] if portals and way is None and self._keys else None
         if way is None:
             self._slow = min(self._slow * 2, SLOW_MOST)
             await self._memory.save()
@@ -121,6 +127,22 @@ class Finder:
         """The way in is by this one now."""
         self._memory.won(self._role, candidate)
         await self._memory.save()
+
+    async def opens(self) -> None:
+        """Returns when the portal that the last search met lets others pass; never, if it met none."""
+        portal = self._portal
+        while portal is not None:
+            await asyncio.sleep(PORTAL_S * random.uniform(0.75, 1.25))
+            try:
+                async with asyncio.timeout(PATIENCE_S):
+                    await self._knock(portal, Progress())
+            except WayError as error:
+                if error.outcome == Outcome.PORTAL.name:
+                    continue
+            except TimeoutError:
+                pass
+            return
+        await asyncio.get_running_loop().create_future()
 
     def lost(self, candidate: Candidate) -> None:
         """It was the way in, and it did not hold."""

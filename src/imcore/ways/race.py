@@ -12,6 +12,9 @@ The first that is verified enters first; whoever is welcomed has won. The rules:
   machine is tried later at the others. What failed before is last. So no candidate is ever left out.
 - Who is overdue makes room for one that waits; only the oldest in flight keeps its place, for networks that are slow
   rather than silent. After ten seconds it is over.
+- A port that is dropped without a word costs its stagger, not a timeout. A port and way by which two machines have not
+  even let themselves be connected to within a stagger comes after the others. Who has no connection makes room for
+  another port and way, and has a second turn: after a stagger if somebody else goes the same way, else after three.
 """
 
 from __future__ import annotations
@@ -30,6 +33,8 @@ __all__ = ["Act", "Decision", "Entry", "Race"]
 STAGGER_S = 0.25
 MOST = 3
 LIMIT_S = 10.0
+ROOM = 3
+"""So many staggers one has a place without being connected, if another port and way waits for it."""
 OVERDUE_S = 1.0
 """After so long an answer is not to be counted on, seconds."""
 PATIENCE_S = 3.0
@@ -73,13 +78,14 @@ class Decision(msgspec.Struct, frozen=True):
 class _Runner:
     """An entry that was started."""
 
-    __slots__ = ("began", "counted", "doubted", "entry", "took")
+    __slots__ = ("began", "connected", "counted", "doubted", "entry", "took")
 
     def __init__(self, entry: Entry, now: float) -> None:
         self.entry = entry
         self.began = now  # its knocking, then its entering
         self.took = 0.0
         self.doubted = False  # in what it does now
+        self.connected = False  # somebody is there
         self.counted = False  # and that, or another failure of it, is among the race's doubts
 
 
@@ -110,6 +116,10 @@ class Race:
         self._ready: dict[Candidate, _Runner] = {}  # verified, in the order in which they were
         self._entering: _Runner | None = None
         self._doubts: Counter[str] = Counter()
+        self._mute: dict[str, set[str]] = {}  # by port and way: machines that could not be connected to in a stagger
+        self._passing: set[str] = set()  # ports and ways by which a connection came about
+        self._yielded: set[Candidate] = set()
+        self._now = now  # of the last step
         self._next_at = now  # when the next one may start
         self._start_at = now  # when to see about it
         self._complete = False
@@ -130,8 +140,15 @@ class Race:
         """No more will join."""
         self._complete = True
 
+    def connected(self, candidate: Candidate) -> None:
+        """There is a connection. Nothing, if it was dropped meanwhile; the same holds for the next three."""
+        runner = self._knocking.get(candidate)
+        if runner is not None and not runner.connected:
+            runner.connected = True
+            self._passing.add(candidate.path)
+
     def verified(self, candidate: Candidate, now: float) -> None:
-        """It has proven who it is. Nothing, if it was dropped meanwhile; the same holds for the next two."""
+        """It has proven who it is."""
         runner = self._knocking.pop(candidate, None)
         if runner is not None:
             runner.took = now - runner.began
@@ -143,12 +160,13 @@ class Race:
             self._entering = None
             self.winner = candidate
 
-    def failed(self, candidate: Candidate, now: float) -> None:
-        """It did not knock, or not enter."""
+    def failed(self, candidate: Candidate, now: float, *, alone: bool = False) -> None:
+        """It did not knock, or not enter. alone: for a reason that says nothing of others."""
         runner = self._knocking.pop(candidate, None)
         if runner is None and self._entering is not None and self._entering.entry.candidate == candidate:
             runner, self._entering = self._entering, None
         if runner is not None and not self.over:
+            runner.counted = runner.counted or alone
             self._doubt(runner)
             self._next_at = now
 
@@ -160,6 +178,8 @@ class Race:
             return []
         if self.winner is not None or now >= self._end:
             return self._finish(late=self.winner is None)
+        self._now = now
+        self._listen(now)
         done = self._give_up(now)
         done += self._enter(now)
         done += self._start(now)
@@ -177,7 +197,16 @@ class Race:
             times.append(self._deadline(runner))
             if not runner.doubted:
                 times.append(runner.began + self._overdue)
-        return min(times)
+        if self._waiting:
+            mute = [runner for runner in self._knocking.values() if not runner.connected]
+            times += [runner.began + count * self._stagger for runner in mute for count in (1, ROOM)]
+        return min(time for time in times if time > self._now)
+
+    def _listen(self, now: float) -> None:
+        """Who could not be connected to by now?"""
+        for candidate, runner in self._knocking.items():
+            if not runner.connected and now >= runner.began + self._stagger:
+                self._mute.setdefault(candidate.path, set()).add(candidate.machine)
 
     def _give_up(self, now: float) -> list[Decision]:
         for runner in self._flying:
@@ -208,17 +237,57 @@ class Race:
                 self._start_at = self._next_at
                 break
             if len(self._flying) >= self._most:
-                oldest = min(self._flying, key=lambda runner: runner.began)
-                late = next((one for one in self._knocking.values() if one.doubted and one is not oldest), None)
-                if late is None:
+                dropped = self._make_room(best, now)
+                if dropped is None:
                     break
-                self.failed(late.entry.candidate, now)
-                done.append(Decision(Act.DROP, late.entry.candidate, late=True))
+                done.append(dropped)
+                continue  # who is best may be another one now
             self._waiting.remove(best)
-            self._knocking[best.candidate] = _Runner(best, now)
+            runner = self._knocking[best.candidate] = _Runner(best, now)
+            runner.counted = best.candidate in self._yielded
             self._next_at = now + self._stagger
             done.append(Decision(Act.KNOCK, best.candidate))
         return done
+
+    def _make_room(self, best: Entry, now: float) -> Decision | None:
+        """For this one; None if nobody has to."""
+        oldest = min(self._flying, key=lambda runner: runner.began)
+        others = [one for one in self._knocking.values() if one is not oldest]
+        late = next((one for one in others if one.doubted), None)
+        if late is not None:
+            self.failed(late.entry.candidate, now)
+            return Decision(Act.DROP, late.entry.candidate, late=True)
+        if self._is_mute(best):
+            return None
+        for one in others:
+            candidate = one.entry.candidate
+            before = [each for each in self._flying if each is not one and each.began <= one.began]
+            behind = any(each.entry.candidate.path == candidate.path for each in before)
+            patience = (1 if behind else ROOM) * self._stagger
+            if (
+                not one.connected
+                and now >= one.began + patience
+                and candidate.path != best.candidate.path
+                and candidate not in self._yielded
+            ):
+                self._yielded.add(candidate)
+                self._doubt(one)
+                del self._knocking[candidate]
+                self._waiting.append(one.entry)
+                return Decision(Act.DROP, candidate)
+        return None
+
+    def _is_mute(self, entry: Entry) -> bool:
+        """Its port and way is one by which nobody is reached, as it seems."""
+        candidate = entry.candidate
+        mute = self._mute.get(candidate.path, ())
+        reached = candidate.path in self._passing or not mute
+        return not reached and (len(mute) > 1 or self._drops or candidate.machine in mute)
+
+    @property
+    def _drops(self) -> bool:
+        """This network drops ports: one machine's silence is enough to doubt the next one."""
+        return any(len(machines) > 1 for path, machines in self._mute.items() if path not in self._passing)
 
     def _finish(self, *, late: bool) -> list[Decision]:
         self.over = True
@@ -237,11 +306,12 @@ class Race:
     def _flying(self) -> list[_Runner]:
         return [*self._knocking.values(), *([self._entering] if self._entering is not None else [])]
 
-    def _order(self, entry: Entry) -> tuple[bool, float, int, int, float, int]:
+    def _order(self, entry: Entry) -> tuple[bool, float, int, bool, int, float, int]:
         turn = entry.turn + self._doubts[entry.candidate.path]
         cost = inf if entry.cost_s is None else entry.cost_s
         favourite = entry.favourite and not entry.wait_s
-        return (not favourite, entry.wait_s, self._level(entry), turn, cost, self._known[entry.candidate])
+        known = self._known[entry.candidate]
+        return (not favourite, entry.wait_s, self._level(entry), self._is_mute(entry), turn, cost, known)
 
     def _level(self, entry: Entry) -> int:
         return entry.level + self._doubts[entry.candidate.machine] // 2
@@ -252,12 +322,12 @@ class Race:
         others = [runner.entry for runner in self._knocking.values() if runner.began == now]
         return bool(others) and all(self._alike(mine, entry, other) for other in others)
 
-    def _alike(self, mine: tuple[bool, float, int, int, float, int], entry: Entry, other: Entry) -> bool:
+    def _alike(self, mine: tuple[bool, float, int, bool, int, float, int], entry: Entry, other: Entry) -> bool:
         theirs = self._order(other)
-        less, more = sorted((mine[4], theirs[4]))
+        less, more = sorted((mine[5], theirs[5]))
         close = less == more or more <= less * ALIKE
         apart = entry.candidate.machine != other.candidate.machine
-        return apart and close and mine[0] and mine[:4] == theirs[:4]
+        return apart and close and not self._drops and mine[0] and mine[:5] == theirs[:5]
 
     def _doubt(self, runner: _Runner) -> None:
         runner.doubted = True

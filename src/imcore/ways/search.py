@@ -76,6 +76,9 @@ class Search(Generic[Way]):
         try:
             while not self._race.over and self._failure is None:
                 self._moved.clear()
+                for candidate, progress in self._progress.items():
+                    if progress.connect_s is not None:
+                        self._race.connected(candidate)
                 for decision in self._race.step(self._loop.time()):
                     self._do(decision)
                 if not self._race.over:
@@ -145,7 +148,7 @@ class Search(Generic[Way]):
 
     def _failed(self, candidate: Candidate, error: WayError, *, entered: bool = False) -> None:
         self._ended(candidate, error, entered=entered)
-        self._race.failed(candidate, self._loop.time())
+        self._race.failed(candidate, self._loop.time(), alone=error.outcome == Outcome.TLS_NAME.name)
 
     def _broken(self, error: Exception) -> None:
         if self._failure is None:
