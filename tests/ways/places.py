@@ -96,7 +96,9 @@ def listing(
         for number, point in enumerate(points)
     ]
     now = int(time.time())
-    made = AccessList(role, now - 10, now + life_s, 30, listed, back_off=BackOff(first_ms=250, most_ms=4000))
+    made = AccessList(
+        role, now - 10, now + life_s, 30, listed, back_off=BackOff(first_ms=250, most_ms=4000), still_s=240
+    )
     return sign_list(made, key)
 
 

@@ -20,6 +20,7 @@ from imcore.ways.finder import Finder, Ways
 from imcore.ways.memory import Memory
 from imcore.ways.network import Network
 from imcore.ways.resolve import Resolve
+from imcore.ways.still import Still
 from tests.ways.places import KEYS, Asked, access, gateway, http, listing, name_server, place, relay, says
 
 
@@ -295,13 +296,18 @@ class TestSources:
                 nobody("127.0.0.9") as dead,
                 place(access(listing([*dead, *points]), reports)) as service,
             ):
-                one = finder([], [service])
+                memory = Memory()
+                memory.network(str(Network("10.0.0.1")))
+                memory.keep_still("", Still(280.0, 310.0))
+                one = finder([], [service], memory=memory)
                 await one.find(enter, lambda text: None)
                 while not reports:  # noqa: ASYNC110  # it is told to nobody here
                     await asyncio.sleep(0.01)
                 await one.close()
+                assert one.still_s == 240, "as the list says"
             report = msgspec.json.decode(reports[0], type=Report)
             assert report.role == "down"
+            assert report.still_s == 280, "as it was found out on this network"
             assert {one.point: one.outcome for one in report.measured} == {"gw-0": "REFUSED", "gw-1": "OK"}
             assert all(one.whole_ms is not None for one in report.measured if one.outcome == "OK")
 
