@@ -16,7 +16,7 @@ CORE := pyproject.toml setup.py $(wildcard src/imcore/_*.pyx src/imcore/*.pxd sr
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-split test check benchmarks bench wheel chaos exchanges hostile sanitize fuzz coverage clean distclean
+.PHONY: help demo demo-split test check benchmarks bench wheel chaos exchanges proxies hostile sanitize fuzz coverage clean distclean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1@/p' Makefile | tr @ '\t' | expand -t 14
@@ -58,6 +58,9 @@ chaos: .venv/.with-test ## Kill, cut and stall everything for CHAOS_SECONDS, and
 exchanges: .venv/.with-test ## Lose, double and delay EXCHANGES of the tunnel, and see whether a message is lost or doubled
 	$(BIN)/python -m tests.proxies.lossy $(EXCHANGES)
 	$(BIN)/python -m tests.proxies.lossy --device $(EXCHANGES)
+
+proxies: .venv/.with-test ## Go through real proxies, alone and in every pair, and write into docs/tunnel.md how that went
+	$(BIN)/python -m tests.proxies.passing docs/tunnel.md
 
 hostile: .venv/.with-test .venv/.with-hostile ## Make hostile networks, and see what passes, and what of others (root)
 	$(BIN)/python -m tests.hostile --others --page docs

@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, ClientWebSocketResponse
 
+from tests.others import ENVIRONMENT
+
 __all__ = ["CHROMIUM", "Page", "needs_chromium", "opened"]
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -24,8 +26,6 @@ FLAGS = [
     "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage", "--hide-scrollbars",
     "--window-size=900,760", "--remote-debugging-port=0", "--remote-allow-origins=*",
 ]  # fmt: skip
-ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
-"""Without the sanitizers that our own modules run under."""
 PATIENCE_S = 30.0
 
 needs_chromium = pytest.mark.skipif(CHROMIUM is None and not os.environ.get("CI"), reason="chromium is not installed")

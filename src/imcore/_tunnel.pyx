@@ -407,7 +407,10 @@ cdef class Reader:
             tunnel_free(&self.reader)
         elif event.type == EVENT_DATA:
             data = Data.__new__(Data)
-            data.data = self.gathered(p + used, &event)
+            if self.left and self.reader.chunked:
+                data.data = self.gathered(p + used, &event)
+            else:
+                data.data = PyBytes_FromStringAndSize(<const char *> event.data, <Py_ssize_t> event.size)
             found = data
         elif event.type == EVENT_END:
             found = ANOTHER if event.keep_alive else LAST
@@ -430,7 +433,7 @@ cdef class Reader:
         cdef bytes found
         cdef char *to
         pieces[0], sizes[0] = first.data, first.size
-        while self.left and self.reader.chunked and count < MOST_PIECES:
+        while self.left and count < MOST_PIECES:
             used = step(&self.reader, p, self.left, &event, True)
             if used < 0:
                 break
@@ -450,9 +453,12 @@ cdef class Reader:
 
     cdef void let_go(self) noexcept:
         """Give back what was borrowed. The fields first: giving back may run code of the buffer's owner."""
-        cdef Py_buffer used = self.source
-        memset(&self.source, 0, sizeof(Py_buffer))
+        cdef Py_buffer used
         self.left = 0
+        if <void *> self.source.obj == NULL:
+            return
+        used = self.source
+        memset(&self.source, 0, sizeof(Py_buffer))
         PyBuffer_Release(&used)
 
 

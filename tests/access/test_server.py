@@ -28,6 +28,7 @@ from imcore.bus.ports import Load
 from imcore.cli.certificate import self_signed
 from tests.access.running import SETTINGS, Running, report, serving, token
 from tests.gateway.running import run
+from tests.others import ENVIRONMENT
 
 TELECOM, UNICOM, NOBODY = "10.1.0.1", "10.2.0.1", "203.0.113.1"
 
@@ -393,7 +394,7 @@ class TestTheDnsFaces:
 
             def curl(host: str) -> subprocess.CompletedProcess[str]:
                 line = ["curl", *doh, *told, f"http://{host}:{plain}/"]
-                return subprocess.run(line, capture_output=True, text=True, check=False)
+                return subprocess.run(line, capture_output=True, text=True, check=False, env=ENVIRONMENT)
 
             own = await asyncio.to_thread(curl, "im.example.com")
             assert own.stdout.startswith("This is a gateway of instant messaging"), own.stderr

@@ -189,13 +189,31 @@ def test_a_body_limit_is_learned_without_an_error(tmp_path: Path) -> None:
     run(work())
 
 
-def test_old_answers_are_known_for_what_they_are(tmp_path: Path) -> None:
+def test_old_answers_bring_nothing_again(tmp_path: Path) -> None:
     async def work() -> None:
         async with trial(tmp_path, http_relays.replays(3)) as there:
+            there.knows("poll")
+            async with there.client() as im:
+                for number in range(20):
+                    await there.push(number)
+                    await im.send("note", b"%d" % number)
+                told = [message.body for message in await first(im, 20)]
+            assert told == [b"%d" % number for number in range(20)]
+            assert [uplink.body for uplink in there.gateway.seen] == [b"%d" % number for number in range(20)]
+
+    run(work())
+
+
+def test_where_nothing_comes_but_old_answers_that_is_said(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with trial(tmp_path, http_relays.replays(1)) as there:
+            there.knows("poll")
+            await there.push(1)
             said: list[str] = []
             async with there.client(on_state=lambda _, text: said.append(text)) as im:
-                for number in range(20):
-                    await im.send("note", b"%d" % number)
-            assert [uplink.body for uplink in there.gateway.seen] == [b"%d" % number for number in range(20)]
+                receiving = asyncio.create_task(first(im, 2))
+                await until(lambda: any("CACHED" in text for text in said))
+                assert not receiving.done()
+                receiving.cancel()
 
     run(work())

@@ -17,6 +17,7 @@ import pytest
 from tests.cli.running import Place
 from tests.gateway.exchanges import post, up
 from tests.gateway.wire import HEAD, PING, PONG, WELCOME, frame, hello
+from tests.others import SANITIZED
 
 pytestmark = [
     pytest.mark.platform,
@@ -99,7 +100,7 @@ def test_a_flood_is_small_is_let_go_and_is_no_reason_to_wait(tmp_path: Path, nam
             honest.sendall(frame(PING, number + 1))
             assert heard(honest) == PONG
             longest = max(longest, time.monotonic() - began)
-        assert (resident(process.pid) - before) / COUNT < BYTES_EACH
+        assert SANITIZED or (resident(process.pid) - before) / COUNT < BYTES_EACH
         assert longest < BEAT_S
         until = time.monotonic() + GONE_S
         while name != "requests without end" and descriptors(process.pid) > open_before + OWN:

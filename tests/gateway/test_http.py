@@ -58,12 +58,16 @@ def application() -> web.Application:
             await socket.send_str(message.data.upper())
         return socket
 
+    async def agree(request: web.Request) -> web.Response:
+        return web.Response(status=101)
+
     app = web.Application(client_max_size=64 * 1024 * 1024)
     app.router.add_route("*", "/echo", echo)
     app.router.add_get("/slow", slow)
     app.router.add_static("/files", Path(__file__).parent)
     app.router.add_post("/early", early)
     app.router.add_get("/switch", switch)
+    app.router.add_get("/agree", agree)
     return app
 
 
@@ -246,6 +250,42 @@ class TestOtherHttp:
                     for text in ("one", "two" * 10_000):
                         await socket.send_str(text)
                         assert await socket.receive_str() == text.upper()
+
+        run(main())
+
+    @pytest.mark.parametrize("protocol", ["websocket", "h2c", "tcp"])
+    @pytest.mark.parametrize("more", ["", "Expect: 100-continue\r\n"])
+    def test_that_is_not_switched_ends_the_connection_and_nothing_behind_it_is_read(
+        self, tmp_path: Path, tls: Tls, protocol: str, more: str
+    ) -> None:
+        fields = f"Connection: upgrade\r\nUpgrade: {protocol}\r\n{more}"
+
+        async def main() -> None:
+            async with serving(tmp_path, "descriptor", tls) as (here, _), Tunnel(here.address) as tunnel:
+                tunnel.say(request("POST", "/echo", b"HTTP/1.1 101 ", fields), request("GET", "/echo"))
+                if more:
+                    assert (await tunnel.head())[0] == 100
+                answered = await tunnel.answer()
+                assert (answered.status, b'"size": 13' in answered.body) == (200, True)
+                tunnel.say(request("GET", "/echo"), b"GET\x20/echo HTTP/1.1\nHost: a\n\n")
+                await tunnel.hear_end()
+            await until(lambda: not here.gateway.http.connections)
+
+        run(main())
+
+    def test_that_switches_before_it_is_whole_or_without_being_asked_is_cut(self, tmp_path: Path, tls: Tls) -> None:
+        async def main() -> None:
+            async with serving(tmp_path, "descriptor", tls) as (here, _):
+                upgrade = "Connection: upgrade\r\nUpgrade: websocket\r\n"
+                for said in (
+                    request("GET", "/agree", more=upgrade) + b"frames",
+                    request("GET", "/agree", more=f"{upgrade}Content-Length: 5\r\n") + b"1234",
+                    request("GET", "/agree"),
+                ):
+                    async with Tunnel(here.address) as tunnel:
+                        tunnel.say(said)
+                        with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+                            await tunnel.answer()
 
         run(main())
 

@@ -17,6 +17,7 @@ import pytest
 from imcore import Reference
 from imcore.media.limits import Limits
 from tests.media.running import Service, run, serving, sha256
+from tests.others import ENVIRONMENT
 
 DATA = os.urandom(400_000)
 ETAG = f'"{sha256(DATA)}"'
@@ -273,8 +274,9 @@ async def address(service: Service) -> str:
 
 async def curl(*args: str) -> bytes:
     process = await asyncio.create_subprocess_exec(
-        "curl", "-sS", "--fail", "--max-time", "20", *args, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+        "curl", "-sS", "--fail", "--max-time", "20", *args, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env=ENVIRONMENT,
+    )  # fmt: skip
     out, error = await process.communicate()
     assert process.returncode == 0, error
     return out

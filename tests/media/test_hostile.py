@@ -73,13 +73,15 @@ class TestReading:
     )
     def test_any_text_is_taken_or_refused(self, read: Callable[[str], Any]) -> None:
         @given(st.one_of(NUMBERS, METADATA, CONCAT, CHECKSUM, RANGE, st.text()))
+        @example("final;" + "\0" * 200)
+        @example("bytes=" + "\U000e0001" * 200)
         def check(text: str) -> None:
             refusal: Refusal | None = None
             try:
                 read(text)
             except Refusal as error:
                 refusal = error
-            assert refusal is None or (400 <= refusal.status < 500 and refusal.text)
+            assert refusal is None or (400 <= refusal.status < 500 and 0 < len(refusal.text) <= 400)
 
         check()
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.others import ENVIRONMENT
 from tests.proxies import setups
 
 __all__ = ["ALONE", "FORWARD", "PAIRS", "REVERSE", "Kind", "needs", "serving"]
@@ -163,7 +164,7 @@ async def serving(kind: Kind, folder: Path, target: int) -> AsyncIterator[int]:
     with (folder / "said").open("wb") as said:
         process = await asyncio.create_subprocess_exec(
             _program(kind.package), *arguments, stdin=asyncio.subprocess.DEVNULL, stdout=said, stderr=said,
-            start_new_session=True,
+            start_new_session=True, env=ENVIRONMENT,
         )  # fmt: skip
     try:
         await _listening(process, port, kind, folder)

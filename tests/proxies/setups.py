@@ -14,8 +14,8 @@ Setup = tuple[str, list[str]]
 
 
 def squid(folder: Path, name: str, lines: str, user: str = "") -> Setup:
-    """name: of what it has in shared memory. lines: where it listens, and whom it lets do what. user: that it becomes
-    where it starts as root; "" = that of Debian."""
+    """name: its own (one that meets its own on the way refuses), and that of what it has in shared memory. lines: where
+    it listens, and whom it lets do what. user: that it becomes where it starts as root; "" = that of Debian."""
     text = f"""
 {lines}
 cache deny all
@@ -28,7 +28,7 @@ netdb_filename none
 pinger_enable off
 cache_mem 8 MB
 shutdown_lifetime 0 seconds
-visible_hostname localhost
+visible_hostname {name}
 cache_effective_user {user or "proxy"}
 """
     return text, ["-N", "-d", "1", "-n", name, "-f", f"{folder}/conf"]

@@ -204,6 +204,14 @@ class Connection(asyncio.BufferedProtocol):
             self._body_began = asyncio.get_running_loop().time() - self._body / BODY_RATE
             self._expect()
 
+    def switched(self) -> None:
+        """The application has agreed to what the request asked for: what comes from here on is no longer HTTP."""
+        if self._switches and self._whole and not self._reader.buffered:
+            self._stage = _Stage.SWITCHED
+            self._deadline.rest()
+        else:  # it was not asked, or not waited for
+            self.abort()
+
     def answered(self) -> None:
         """The request's answer is complete, as far as its maker goes."""
         self._answered = True
@@ -265,6 +273,7 @@ class Connection(asyncio.BufferedProtocol):
             self._refuse(404, "nothing is served here but the tunnel")
         else:
             self._switches = any(name == b"upgrade" for name, _ in head.headers)
+            self._keep = not self._switches  # where the application does not agree, it still reads nothing else behind
             if self._guest is None or isinstance(self._guest, Still):
                 self._guest = self._http.web.guest(self)
             self._guest.head(head)
@@ -324,13 +333,7 @@ class Connection(asyncio.BufferedProtocol):
             self._next()
         elif self._guest is not None:
             self._guest.end()
-            if self._switches and self._reader.buffered:
-                self._refuse(400, "expected nothing behind a request to switch, before its answer")
-            elif self._switches:
-                self._stage = _Stage.SWITCHED
-                self._deadline.rest()
-            else:
-                self._next()
+            self._next()
 
     def _next(self) -> None:
         """A request is over when it is whole and answered; then comes the next one."""
@@ -356,7 +359,10 @@ class Connection(asyncio.BufferedProtocol):
 
     def _refuse(self, status: int, text: str, more: bytes = b"", *, silent: bool = False) -> None:
         """Answer with a status of HTTP's and a sentence, and end. silent: to HEAD, without the sentence."""
-        begun = self._answer.begun if self._answer is not None else self._guest is not None and self._guest.begun
+        guest = self._guest
+        begun = (
+            self._answer.begun if self._answer is not None else guest is not None and (guest.begun or self._answered)
+        )
         self._forget(None)
         if begun:  # it would be taken for a part of the response
             self.abort()

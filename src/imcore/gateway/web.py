@@ -30,6 +30,9 @@ class Host(Protocol):
     transport: asyncio.Transport
 
     def pause(self, on: bool) -> None: ...
+    def switched(self) -> None:
+        """The response is 101: another protocol begins."""
+
     def answered(self) -> None:
         """The response to the last request is complete."""
 
@@ -73,7 +76,7 @@ class Guest:
 
     @property
     def begun(self) -> bool:
-        """Some of the response has gone out."""
+        """Some of a response has gone out, and not all."""
         return self._lent.written
 
     def head(self, head: RequestHead) -> None:
@@ -131,13 +134,22 @@ class _Lent(asyncio.Transport):
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if not self.is_closing():
-            self.written = True
+            if not self.written:
+                self.written = data[:13] != b"HTTP/1.1 100 "
+                if data[:13] == b"HTTP/1.1 101 ":
+                    self.host.switched()
             self.host.transport.write(data)
 
     @property
     def _sendfile_compatible(self) -> NoReturn:
         """asyncio asks this before it sends a file past us; told no, aiohttp reads and writes the file itself."""
         raise NotImplementedError
+
+    def complete(self) -> None:
+        """What was to be written is."""
+        self.written = False
+        if not self.returned:
+            self.host.answered()
 
     def writelines(self, parts: Iterable[bytes | bytearray | memoryview]) -> None:
         self.write(b"".join(parts))
@@ -168,4 +180,4 @@ class _Answers(AbstractAccessLogger):
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
         _log.debug("%s %s: %d in %.3f s", request.method, request.path, response.status, time)
         if isinstance(request.transport, _Lent):
-            request.transport.host.answered()
+            request.transport.complete()

@@ -10,7 +10,7 @@ import re
 from email.utils import parsedate_to_datetime
 from itertools import pairwise
 
-from .refusal import Refusal
+from .refusal import Refusal, quoted
 
 __all__ = ["RANGES_MOST", "none_match", "ranges", "still"]
 
@@ -49,7 +49,7 @@ def ranges(value: str | None, size: int) -> list[tuple[int, int]] | None:
             found.append((start, stop))
     if not found:
         raise Refusal(
-            416, f"Range: expected bytes below {size}, got {value[:80]!r}", {"Content-Range": f"bytes */{size}"}
+            416, f"Range: expected bytes below {size}, got {quoted(value)}", {"Content-Range": f"bytes */{size}"}
         )
     ordered = sorted(found)
     if any(stop > start for (_, stop), (start, _) in pairwise(ordered)):

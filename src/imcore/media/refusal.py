@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Refusal"]
+__all__ = ["Refusal", "quoted"]
 
 
 class Refusal(Exception):
@@ -16,3 +16,8 @@ class Refusal(Exception):
 
     def __str__(self) -> str:
         return f"{self.status}: {self.text}"
+
+
+def quoted(text: str) -> str:
+    """What came, for a sentence: the beginning of it, whatever it is made of."""
+    return repr(text[:80])[:80]

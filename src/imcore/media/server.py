@@ -22,7 +22,7 @@ from . import tus
 from .mover import Move
 from .pace import Pace
 from .ranges import none_match, ranges, still
-from .refusal import Refusal
+from .refusal import Refusal, quoted
 from .store import Damaged, Entry
 from .uploads import Upload
 
@@ -314,7 +314,7 @@ def _id(request: web.Request) -> str:
 def _check_type(request: web.Request) -> None:
     kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if kind != CONTENT_TYPE:
-        raise Refusal(415, f"Content-Type: expected {CONTENT_TYPE}, got {kind[:40]!r}")
+        raise Refusal(415, f"Content-Type: expected {CONTENT_TYPE}, got {quoted(kind)}")
 
 
 def _state(upload: Upload) -> dict[str, str]:

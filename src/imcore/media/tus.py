@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import msgspec
 
 from ..reference import MOST
-from .refusal import Refusal
+from .refusal import Refusal, quoted
 
 __all__ = [
     "ALGORITHMS",
@@ -77,7 +77,7 @@ class Described(msgspec.Struct, frozen=True):
 def version(value: str | None) -> None:
     """`Tus-Resumable`"""
     if value != VERSION:
-        said = "nothing" if value is None else repr(value[:40])
+        said = "nothing" if value is None else quoted(value)
         raise Refusal(412, f"Tus-Resumable: expected {VERSION}, got {said}", {"Tus-Version": VERSION})
 
 
@@ -86,7 +86,7 @@ def number(value: str | None, name: str) -> int:
     if value is None:
         raise Refusal(400, f"{name}: expected a number of bytes, got nothing")
     if not (value.isascii() and value.isdigit()):
-        raise Refusal(400, f"{name}: expected a number of bytes, got {value[:40]!r}")
+        raise Refusal(400, f"{name}: expected a number of bytes, got {quoted(value)}")
     digits = value.lstrip("0") or "0"
     if len(digits) > 19 or int(digits) > MOST:
         raise Refusal(400, f"{name}: expected at most {MOST}, got {digits[:40]}")
@@ -103,13 +103,13 @@ def metadata(value: str | None) -> dict[str, bytes]:
     for pair in value.split(","):
         key, _, text = pair.strip(" ").partition(" ")
         if not key or not key.isascii() or not key.isprintable():
-            raise Refusal(400, f"Upload-Metadata: expected ASCII keys with a value in base64, got {pair[:40]!r}")
+            raise Refusal(400, f"Upload-Metadata: expected ASCII keys with a value in base64, got {quoted(pair)}")
         if key in found:
-            raise Refusal(400, f"Upload-Metadata: expected each key once, got {key[:40]!r} again")
+            raise Refusal(400, f"Upload-Metadata: expected each key once, got {quoted(key)} again")
         try:
             found[key] = base64.b64decode(text, validate=True)
         except (binascii.Error, ValueError):
-            raise Refusal(400, f"Upload-Metadata: {key[:40]}: expected base64, got {text[:40]!r}") from None
+            raise Refusal(400, f"Upload-Metadata: {key[:40]}: expected base64, got {quoted(text)}") from None
     if len(found) > KEYS_MOST:
         raise Refusal(400, f"Upload-Metadata: expected at most {KEYS_MOST} keys, got {len(found)}")
     return found
@@ -126,10 +126,10 @@ def described(found: dict[str, bytes]) -> Described:
         raise Refusal(400, f"Upload-Metadata: filename: expected at most 255 characters, got {len(name)}")
     kind = _text(found, "filetype", "type").partition(";")[0].strip().lower() or UNNAMED
     if not _TYPE.fullmatch(kind):
-        raise Refusal(400, f"Upload-Metadata: filetype: expected a media type such as image/jpeg, got {kind[:40]!r}")
+        raise Refusal(400, f"Upload-Metadata: filetype: expected a media type such as image/jpeg, got {quoted(kind)}")
     sha256 = _text(found, "sha256").lower()
     if sha256 and not _SHA256.fullmatch(sha256):
-        raise Refusal(400, f"Upload-Metadata: sha256: expected 64 hexadecimal digits, got {sha256[:40]!r}")
+        raise Refusal(400, f"Upload-Metadata: sha256: expected 64 hexadecimal digits, got {quoted(sha256)}")
     return Described(name, kind, sha256)
 
 
@@ -149,11 +149,11 @@ def checksum(value: str | None) -> Checksum | None:
         return None
     algorithm, _, text = value.partition(" ")
     if algorithm not in ALGORITHMS:
-        raise Refusal(400, f"Upload-Checksum: expected one of {', '.join(ALGORITHMS)}, got {algorithm[:40]!r}")
+        raise Refusal(400, f"Upload-Checksum: expected one of {', '.join(ALGORITHMS)}, got {quoted(algorithm)}")
     try:
         digest = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        raise Refusal(400, f"Upload-Checksum: expected base64, got {text[:40]!r}") from None
+        raise Refusal(400, f"Upload-Checksum: expected base64, got {quoted(text)}") from None
     if len(digest) != ALGORITHMS[algorithm]:
         raise Refusal(
             400, f"Upload-Checksum: expected {ALGORITHMS[algorithm]} bytes for {algorithm}, got {len(digest)}"
@@ -169,7 +169,7 @@ def concat(value: str | None, base: str) -> Concat | None:
     if value == "partial":
         return Concat()
     if kind != "final":
-        raise Refusal(400, f'Upload-Concat: expected "partial" or "final;" with uploads, got {value[:40]!r}')
+        raise Refusal(400, f'Upload-Concat: expected "partial" or "final;" with uploads, got {quoted(value)}')
     urls = rest.split()
     if not 0 < len(urls) <= PARTS_MOST:
         raise Refusal(400, f"Upload-Concat: expected 1 to {PARTS_MOST} uploads, got {len(urls)}")
@@ -184,7 +184,7 @@ def _part(url: str, base: str) -> str:
     path = url[origin.end() :] if origin else url
     id = path.removeprefix(base)
     if id == path or not _ID.fullmatch(id):
-        raise Refusal(400, f"Upload-Concat: expected {base} and the id of an upload, got {url[:80]!r}")
+        raise Refusal(400, f"Upload-Concat: expected {base} and the id of an upload, got {quoted(url)}")
     return id
 
 
