@@ -27,6 +27,7 @@ from redis.exceptions import (
 
 from ...errors import EngineError
 from .connection import ANSWER_S, AWAY, Broken, Place, check_version, connect, explain
+from .packing import pack
 from .script import Keys, draining_source, source
 
 __all__ = ["Done", "Way"]
@@ -283,9 +284,8 @@ class Way:
                 self._fresh.clear()
                 self._parts.extend(parts)
                 self._sent.set()
-                await connection.send_packed_command(
-                    connection.pack_commands([self._command(part) for part in parts]), check_health=False
-                )
+                packed = b"".join([pack(self._command(part)) for part in parts])
+                await connection.send_packed_command(packed, check_health=False)
 
     async def _read(self, connection: AbstractConnection) -> None:
         parts = self._parts
