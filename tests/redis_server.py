@@ -112,8 +112,8 @@ def _free_port() -> int:
 class RedisCluster:
     """Three masters, each with a third of the slots, which refuse what is another's and calls for two slots."""
 
-    def __init__(self) -> None:
-        self.masters = [RedisServer(slots=slots) for slots in ((0, 5460), (5461, 10922), (10923, 16383))]
+    def __init__(self, *, sync: str = "everysec") -> None:
+        self.masters = [RedisServer(slots=slots, sync=sync) for slots in ((0, 5460), (5461, 10922), (10923, 16383))]
         self.url = self.masters[0].url
         for other in self.masters[1:]:
             self.masters[0].command("CLUSTER", "MEET", "127.0.0.1", str(other.port))
