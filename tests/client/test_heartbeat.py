@@ -111,13 +111,13 @@ def test_the_kernel_tells_how_much_was_acknowledged_while_more_is_on_its_way() -
         left.connect(server.getsockname())
         right, _ = server.accept()
         with right:
-            assert acknowledged(left.fileno()) == 0
+            assert acknowledged(left.fileno()) <= 1  # the connection itself counts as one
             left.setblocking(False)
             sent = left.send(bytes(1 << 20))
             while acknowledged(left.fileno()) < 2048:
                 pass
             before = acknowledged(left.fileno())
-            assert 0 < before < sent
+            assert 1 < before < sent
             right.recv(1 << 16, socket.MSG_WAITALL)
             while before == acknowledged(left.fileno()):
                 pass

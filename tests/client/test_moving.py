@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from imcore._codec import PING, PONG
+from imcore._codec import ACK, MSG, PING, PONG
 from imcore.client import Client, State, backoff, connection, heartbeat
 from tests.client.peer import Conversation, Script, peer, run
 from tests.gateway.running import until
@@ -111,5 +111,35 @@ def test_a_search_that_runs_begins_again_on_the_new_network() -> None:
             await asyncio.sleep(0.1)  # HELLO has ten seconds
             im.network_changed()
             await until(lambda: im.state is State.OPEN)
+
+    run(work())
+
+
+def test_an_idle_link_up_is_not_waited_for_after_a_sleep() -> None:
+    """Two links: what is said after it goes up on a new one, sooner than it would be known that the old one is dead."""
+
+    ups = 0
+
+    async def by_role(link: Conversation) -> None:
+        nonlocal ups
+        hello = await link.welcome()
+        if hello.role == "up":
+            ups += 1
+            link.say(ACK, (await link.expect(MSG)).id)
+            await link.rest()
+        while True:
+            link.say(PONG, (await link.expect(PING)).id)
+
+    async def work() -> None:
+        async with (
+            asyncio.timeout(20),
+            peer(by_role) as address,
+            Client([address], "alice", "phone", channels="split") as im,
+        ):
+            await im.send("chat", b"before")
+            im._connection.woke()
+            async with asyncio.timeout(heartbeat.OVERDUE_S):
+                await im.send("chat", b"after")
+            assert ups == 2
 
     run(work())

@@ -163,8 +163,10 @@ class Connection:
         if isinstance(link, ExchangeLink):
             if link is self._asked:
                 link.give_way()
-        else:
+        elif link.beats or link.owner.waits(link):
             link.check()
+        else:
+            link.close()  # it is idle, and another one is opened sooner than it is known whether this one lives
 
     def stirs(self) -> None:
         """A message came, or was answered."""

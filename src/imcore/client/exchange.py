@@ -90,7 +90,7 @@ class ExchangeLink(ClientLink):
         self._idle_s = self.tunnel.idle_s(self.path)
         self.post = self.tunnel.post(self.path, self)
         self.wire = self.post.wire
-        self.acknowledged = acknowledged(self.wire, idle=True)
+        self.acknowledged = acknowledged(self.wire)
         self.expect(self._patience(), renew=self.path == "up")
 
     @property

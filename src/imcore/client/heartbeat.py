@@ -108,14 +108,16 @@ class Heartbeat:
         self._suspect = -1
 
 
-def acknowledged(fd: int, *, idle: bool = False) -> int:
-    """Bytes that the other side's kernel has acknowledged since the connection began (tcp(7), TCP_INFO). 0 while all is
-    acknowledged, unless `idle`, and where that can't be asked: then nothing is on its way, as far as anybody can
-    tell."""
-    if sys.platform != "linux" or fd < 0 or (unsent(fd) == 0 and not idle):
+def acknowledged(fd: int) -> int:
+    """Bytes that the other side's kernel has acknowledged since the connection began (tcp(7), TCP_INFO); 0 where that
+    can't be asked: then nothing is on its way, as far as anybody can tell."""
+    if sys.platform != "linux" or fd < 0:
         return 0
-    with socket.socket(fileno=os.dup(fd)) as sock:
-        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED + 8)
+    try:
+        with socket.socket(fileno=os.dup(fd)) as sock:
+            info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED + 8)
+    except OSError:
+        return 0
     return int.from_bytes(info[_BYTES_ACKED:], sys.byteorder)
 
 

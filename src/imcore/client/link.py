@@ -17,7 +17,7 @@ from ..messages import Error, GoAway, Hello, Refusal, Resume, Role, Welcome, pac
 from ..session import HELLO_LIMIT, Phase, moves
 from ..ways.outcomes import Outcome, met, of_error
 from ..ways.still import Still
-from .heartbeat import Heartbeat, acknowledged
+from .heartbeat import Heartbeat, acknowledged, unsent
 
 __all__ = ["ClientLink", "Owner"]
 
@@ -267,7 +267,7 @@ class ClientLink(Link):
     def _moves(self) -> bool:
         """What we said is still on its way through a narrow network: that is slow, not dead."""
         before, self.acknowledged = self.acknowledged, acknowledged(self.wire)
-        return self.acknowledged > before
+        return self.acknowledged > before and unsent(self.wire) > 0
 
     # What frames mean.
 

@@ -12,9 +12,10 @@ The first that is verified enters first; whoever is welcomed has won. The rules:
   machine is tried later at the others. What failed before is last. So no candidate is ever left out.
 - Who is overdue makes room for one that waits; only the oldest in flight keeps its place, for networks that are slow
   rather than silent. After ten seconds it is over.
-- A port that is dropped without a word costs its stagger, not a timeout. A port and way by which two machines have not
-  even let themselves be connected to within a stagger comes after the others. Who has no connection makes room for
-  another port and way, and has a second turn: after a stagger if somebody else goes the same way, else after three.
+- A port that is dropped without a word costs its stagger, not a timeout. A port and way by which two machines refuse,
+  or have not even let themselves be connected to within a stagger, comes after the others. Who has no connection
+  makes room for another port and way, and has a second turn: after a stagger if somebody else goes the same way, else
+  after three.
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ class Race:
         self._ready: dict[Candidate, _Runner] = {}  # verified, in the order in which they were
         self._entering: _Runner | None = None
         self._doubts: Counter[str] = Counter()
-        self._mute: dict[str, set[str]] = {}  # by port and way: machines that could not be connected to in a stagger
+        self._mute: dict[str, set[str]] = {}  # by port and way: machines that refused, or were silent for a stagger
         self._passing: set[str] = set()  # ports and ways by which a connection came about
         self._yielded: set[Candidate] = set()
         self._now = now  # of the last step
@@ -166,6 +167,8 @@ class Race:
         if runner is None and self._entering is not None and self._entering.entry.candidate == candidate:
             runner, self._entering = self._entering, None
         if runner is not None and not self.over:
+            if not (runner.connected or runner.took or alone):
+                self._mute.setdefault(candidate.path, set()).add(candidate.machine)
             runner.counted = runner.counted or alone
             self._doubt(runner)
             self._next_at = now

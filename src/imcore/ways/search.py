@@ -76,9 +76,8 @@ class Search(Generic[Way]):
         try:
             while not self._race.over and self._failure is None:
                 self._moved.clear()
-                for candidate, progress in self._progress.items():
-                    if progress.connect_s is not None:
-                        self._race.connected(candidate)
+                for candidate in self._progress:
+                    self._look(candidate)
                 for decision in self._race.step(self._loop.time()):
                     self._do(decision)
                 if not self._race.over:
@@ -148,7 +147,12 @@ class Search(Generic[Way]):
 
     def _failed(self, candidate: Candidate, error: WayError, *, entered: bool = False) -> None:
         self._ended(candidate, error, entered=entered)
+        self._look(candidate)
         self._race.failed(candidate, self._loop.time(), alone=error.outcome == Outcome.TLS_NAME.name)
+
+    def _look(self, candidate: Candidate) -> None:
+        if self._progress[candidate].connect_s is not None:
+            self._race.connected(candidate)
 
     def _broken(self, error: Exception) -> None:
         if self._failure is None:
