@@ -89,7 +89,7 @@ def test_an_impostor_is_named_and_brings_nothing(which: str) -> None:
         async with asyncio.timeout(10), Client([point], "alice", "phone", on_state=lambda *all: said.append(all)) as im:
             await until(lambda: im.state is State.WAITING)
             assert im.welcome is None or "behind" in which
-            assert im._downlink.hand_out() is None
+            assert im._receiving.downlink.hand_out() is None
         server.close()
         [text, *_] = [text for state, text in said if state is State.WAITING]
         assert re.search(name, text), text

@@ -112,7 +112,7 @@ def test_an_application_that_takes_its_time_is_not_asked_for_more(mode: Mode, tm
                 await there.push(number)
             async with there.client() as im:
                 await until(lambda: im.state is State.OPEN)
-                await until(lambda: im._downlink.waiting)
+                await until(lambda: im._receiving.downlink.waiting)
                 await asyncio.sleep(0.3)
                 before = len(there.proxy.asked)
                 await asyncio.sleep(0.7)

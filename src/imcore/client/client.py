@@ -15,7 +15,6 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Literal, Self
 
-from .._codec import ACK
 from .._hub import Hub
 from ..errors import ConfigError, ImcoreError, LinkClosed, LocalError, OutboxFull, Refused, Unknown
 from ..messages import GoAway, Hello, Refusal, Role, Welcome
@@ -25,16 +24,16 @@ from ..ways.memory import Memory
 from ..ways.resolve import Resolve, system
 from ..ways.still import Still
 from .connection import Channels, Connection, State, Token
-from .downlink import ACK_COUNT, ACK_S, Downlink, Message
+from .downlink import Message
 from .exchange import ExchangeLink
 from .greeting import Greeting
 from .hub import shared_hub
 from .link import ClientLink
 from .media import Media, Transfers
+from .receiving import Receiving
 from .rooms import PUBLISH_MOST, Rooms
 from .sending import Receipt, Sending, Settled, again, check
 from .standing import Standing
-from .state import StateFile
 
 __all__ = ["Client", "Receipt", "Settled", "State", "Token"]
 
@@ -118,21 +117,14 @@ class Client(Transfers, Standing):
         )
         there = ways if media is None else ways._replace(points=parse_points(media), access=[])
         self._media = Media(there, token, self._connection.round_trip)
-        self._state_path = state
-        self._state_file: StateFile | None = None
         self._on_state = on_state
+        self._receiving = Receiving(state, device, self._connection, self._broke)
         need, where = self._connection.need, self._connection.where_up
         self._sending = Sending(outbox, device, outbox_count, outbox_size, where, need, on_settled)
-        self._downlink = Downlink()
         self._receive = receive
         self._rooms = Rooms(self._sending.number, self._connection.anew, need, on_left)
-        self._newest = 0  # in the inbox, as an answer to what went up says
         self._failure: ImcoreError | None = None  # why the client has ended by itself
-        self._entered = self._closed = self._ended = self._iterating = False
-        self._arrival: asyncio.Future[None] | None = None
-        self._opened: asyncio.Future[None] | None = None
-        self._ack_handle: asyncio.Handle | None = None
-        self._ack_soon = False
+        self._entered = self._closed = self._ended = False
         self.state = State.CLOSED
         """Where it stands now."""
         self.state_text = "not started"
@@ -150,10 +142,8 @@ class Client(Transfers, Standing):
             raise LocalError("a client is entered once: make a new one")
         self._loop = asyncio.get_running_loop()
         with ExitStack() as stack:
-            if self._state_path is not None:
-                self._state_file = StateFile(self._state_path, self._greeting.device)
-                stack.callback(self._state_file.close)
-                self._downlink = Downlink(self._state_file.resume)
+            self._receiving.open()
+            stack.callback(self._receiving.close)
             self._hub: Hub = stack.enter_context(shared_hub())
             await self._sending.open()
             self._stack = stack.pop_all()
@@ -167,15 +157,14 @@ class Client(Transfers, Standing):
         with self._stack:
             try:
                 if kind is None:  # the block is done with the message that it got last
-                    self._downlink.take()
-                    self._remember()
-                self._closed = True
+                    self._receiving.take()
+                self._close()
                 async with asyncio.timeout(FAREWELL_S):
                     await self._farewell()
             except TimeoutError:
                 _log.info("the gateway did not confirm the last acknowledgements: it may hand those messages out again")
             finally:
-                self._closed = True
+                self._close()
                 self._runner.cancel()
                 self._finish(None)
                 self._connection.close()
@@ -237,29 +226,11 @@ class Client(Transfers, Standing):
     async def __anext__(self) -> Message:
         """The next message; the one before is acknowledged. Raises `LinkClosed` when the server wants no more of this
         client."""
-        if self._iterating:
-            raise LocalError("expected one loop over a client at a time")
-        self._downlink.take()
-        self._connection.ready(not self._downlink.waiting)
-        self._remember()
-        self._acknowledge_soon()
-        self._iterating = True
-        try:
-            while True:
-                if self._failure is not None:
-                    raise again(self._failure)
-                if self._closed:
-                    raise StopAsyncIteration
-                message = self._downlink.hand_out()
-                if message is not None:
-                    break
-                self._arrival = self._loop.create_future()
-                await self._arrival
-        finally:
-            self._iterating = False
-        link = self._connection.down
-        if link is not None and link.paused and self._downlink.drained:
-            link.resume()
+        message = await self._receiving.next()
+        if message is None:
+            if self._failure is not None:
+                raise again(self._failure)
+            raise StopAsyncIteration
         return message
 
     # What a link tells (`OpeningOwner`).
@@ -277,8 +248,7 @@ class Client(Transfers, Standing):
             link.die("internal", "one link does both by now")
             return
         try:
-            if self._state_file is not None:
-                self._state_file.claim(welcome.user)
+            self._receiving.claim(welcome.user)
             self._sending.claim(welcome.user)
         except ConfigError as error:
             self._finish(error)
@@ -291,9 +261,7 @@ class Client(Transfers, Standing):
         else:
             self._sending.begin(link, welcome)
         if link.role != "up":
-            self._newest = 0
-            self._downlink.begin(welcome, link.asked)
-            self._connection.ready(True)
+            self._receiving.begin(welcome, link.asked)
             if not isinstance(link, ExchangeLink):
                 self._rooms.begin(link)
         if link.role != "down":
@@ -301,21 +269,12 @@ class Client(Transfers, Standing):
         self._sending.pump()
         if link.role != "up" or not self._receive:
             self._connection.long.say(State.OPEN, f"connected as {welcome.user} to {welcome.node}")
-            _wake(self._opened)
 
     def message(self, link: ClientLink, seq: int, route: str, body: bytes, room: str | None) -> None:
         if link is not self._connection.down:
             return
-        if not self._downlink.receive(seq, route, body, room):
-            link.die("internal", f"message {seq} came, but not the one before it: asking for it anew")
-            return
         self._connection.stirs()
-        _wake(self._arrival)
-        self._connection.ready(not self._downlink.waiting)
-        if self._downlink.full and not self._closed:
-            link.pause()
-        if self._downlink.due:  # what came again, but was taken already
-            self._acknowledge_soon()
+        self._receiving.message(link, seq, route, body, room)
 
     def answer(self, link: ClientLink, number: int, refusal: Refusal | None) -> None:
         self.doubts = 0
@@ -327,9 +286,8 @@ class Client(Transfers, Standing):
         return (link is self._sending.link and self._sending.waits) or self._rooms.waits(link)
 
     def head(self, link: ClientLink, head: int) -> None:
-        self._newest = max(self._newest, head)
-        if self._receive and self._lags:
-            self._connection.check()
+        if self._receive:
+            self._receiving.head(head)
 
     def too_large(self, link: ClientLink, size: int) -> None:
         if link is self._sending.link:
@@ -337,11 +295,11 @@ class Client(Transfers, Standing):
             self._sending.give_up(Refusal("too_large", text))
 
     def lags(self, link: ClientLink) -> bool:
-        return not link.paused and self._lags
+        return not link.paused and self._receiving.lags
 
     def lacks(self, link: ClientLink, head: int) -> int | None:
-        if link is self._connection.down and not link.paused and self._downlink.behind(head):
-            return self._downlink.received
+        if link is self._connection.down and not link.paused and self._receiving.downlink.behind(head):
+            return self._receiving.downlink.received
         return None
 
     def still(self, link: ClientLink) -> Still:
@@ -374,39 +332,20 @@ class Client(Transfers, Standing):
 
     # Small matters.
 
-    @property
-    def _lags(self) -> bool:
-        """More is in the inbox than the link has brought that brings it."""
-        return self._newest > self._downlink.received and not self._downlink.waiting
-
     def _hello(self, token: str, role: Role, carrier: str) -> Hello:
-        resume = self._downlink.resume if role != "up" else None
+        resume = self._receiving.downlink.resume if role != "up" else None
         return self._greeting.hello(token, role, resume, carrier)
 
     async def _farewell(self) -> None:
-        """Returns when the gateway has read what was sent and knows what was taken. If there is no link and it does not
-        know, that takes another one: else it would hand out again what the application has seen."""
-        connection, downlink = self._connection, self._downlink
+        """Returns when the gateway has read what was sent and knows what was taken."""
         up = self._sending.link
-        if up is not None and up is not connection.down:
+        if up is not None and up is not self._connection.down:
             await up.sound()
-        while self._failure is None:
-            link = connection.down
-            if link is not None and not link.sealed:
-                if link.paused:
-                    link.resume()
-                self._acknowledge()
-                acked = downlink.acked
-                if await link.sound():
-                    downlink.confirm(acked)
-                    if not downlink.owing:
-                        return
-            elif self._state_file is None and downlink.owing:
-                self._opened = self._loop.create_future()
-                connection.anew(last=True)
-                await self._opened
-            else:
-                return
+        await self._receiving.told()
+
+    def _close(self) -> None:
+        self._closed = True
+        self._receiving.stop()
 
     def _check(self, route: str, body: bytes) -> None:
         """What is asked for can be done, as far as that can be known now."""
@@ -432,42 +371,10 @@ class Client(Transfers, Standing):
         if not confirm:
             await asyncio.sleep(0)  # the turn that sends it
 
-    def _acknowledge_soon(self) -> None:
-        """At the end of this turn if the application has nothing else to do, or has taken a lot; else a little
-        later."""
-        downlink = self._downlink
-        link = self._connection.down
-        if link is None or link.sealed or not downlink.due:
-            return
-        soon = downlink.empty or downlink.unacknowledged >= ACK_COUNT
-        if self._ack_handle is not None:
-            if self._ack_soon or not soon:
-                return
-            self._ack_handle.cancel()
-        self._ack_soon = soon
-        if soon:
-            self._ack_handle = self._loop.call_soon(self._acknowledge)
-        else:
-            self._ack_handle = self._loop.call_later(ACK_S, self._acknowledge)
-
-    def _acknowledge(self) -> None:
-        if self._ack_handle is not None:
-            self._ack_handle.cancel()
-            self._ack_handle = None
-        due, link = self._downlink.due, self._connection.down
-        if link is not None and not link.sealed and due:
-            link.send(ACK, due)
-            self._downlink.acknowledged(due)
-
-    def _remember(self) -> None:
-        """What is taken is in the file before anything else happens: a process that is killed does not see it again."""
-        resume = self._downlink.resume
-        if self._state_file is not None and resume is not None:
-            try:
-                self._state_file.save(resume)
-            except ConfigError as error:
-                self._finish(error)
-                self._runner.cancel()
+    def _broke(self, error: ConfigError) -> None:
+        """A file of ours can't be written."""
+        self._finish(error)
+        self._runner.cancel()
 
     def _finish(self, why: ImcoreError | None) -> None:
         """Nothing will come or go any more. why: None = the application closed the client."""
@@ -476,10 +383,7 @@ class Client(Transfers, Standing):
             self._say(State.CLOSED, "closed" if why is None else str(why))
         self._sending.finish(why)
         self._rooms.close(why or LocalError("the client was closed"))
-        _wake(self._arrival)
-        _wake(self._opened)
-        if self._ack_handle is not None:
-            self._ack_handle.cancel()
+        self._receiving.finish()
 
     def _say(self, state: State, text: str) -> None:
         if self._ended:
@@ -489,8 +393,3 @@ class Client(Transfers, Standing):
         _log.debug("%s: %s", state.value, text)
         if self._on_state is not None:
             self._on_state(state, text)
-
-
-def _wake(future: asyncio.Future[None] | None) -> None:
-    if future is not None and not future.done():
-        future.set_result(None)

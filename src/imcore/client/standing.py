@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .connection import Connection, State
-from .downlink import Downlink
+from .receiving import Receiving
 from .sending import Sending
 
 __all__ = ["Standing"]
@@ -13,7 +13,7 @@ class Standing:
     """How a client stands."""
 
     _connection: Connection
-    _downlink: Downlink
+    _receiving: Receiving
     _sending: Sending
 
     def network_changed(self) -> None:
@@ -25,7 +25,7 @@ class Standing:
     @property
     def dropped(self) -> int:
         """Room messages that were dropped because the application was too slow for them."""
-        return self._downlink.dropped
+        return self._receiving.downlink.dropped
 
     @property
     def unconfirmed(self) -> int:
