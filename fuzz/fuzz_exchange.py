@@ -28,7 +28,7 @@ def attempt(path: int, answer: bytes, size: int) -> None:
 
 
 def target(data: bytes) -> None:
-    path, size, data = (data + b"\0\0")[0], 8192 >> ((data + b"\0\0")[1] & 15) or 1, data[2:]
+    path, size, data = (data + b"\0\0")[0], 8192 >> ((data + b"\0\0")[1] & 7), data[2:]
     for good in GOOD:
         at = int.from_bytes(data[:2]) % (len(good) + 1)
         attempt(path, good[:at] + data[2:] + good[at + len(data[2:]) :], size)

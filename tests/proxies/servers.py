@@ -150,9 +150,15 @@ FORWARD = [
 """Those that a client is told of."""
 
 ALONE = [*REVERSE, *FORWARD]
-PAIRS = [(each, REVERSE[(at + 2) % len(REVERSE)]) for at, each in enumerate(REVERSE)]
-"""Every one of them in front of another one, and behind another one."""
-PAIRS += [(FORWARD[0], REVERSE[0]), (FORWARD[1], REVERSE[3]), (FORWARD[3], REVERSE[6])]
+PAIRS = [
+    (REVERSE[0], REVERSE[1]),  # the first does not hear that it is not to hold back
+    (REVERSE[3], REVERSE[3]),  # twice as late
+    (REVERSE[6], REVERSE[7]),
+    (FORWARD[0], REVERSE[7]),
+    (FORWARD[1], REVERSE[3]),
+    (FORWARD[3], REVERSE[0]),
+]
+"""One of each sort; `make proxies` has all of them."""
 
 
 @asynccontextmanager
