@@ -86,6 +86,21 @@ def test_a_link_that_does_not_answer_is_raced_long_before_a_heartbeat_would_fail
         assert im.still_s == 30.0, "that says nothing about what this network stands"
 
 
+def test_a_doubt_that_comes_again_and_again_does_not_put_off_the_end_of_a_links_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(heartbeat, "OVERDUE_S", 0.3)
+    monkeypatch.setattr(heartbeat, "PATIENCE_S", 60.0)
+
+    @moving(once, alive, stranded=False)
+    async def _(im: Client, said: list[State]) -> None:
+        link = im._connection.down
+        for _ in range(30):
+            im._connection.check()  # as each answer to what goes up does, where what comes down is frozen
+            await asyncio.sleep(0.05)
+        assert im._connection.down is not link
+
+
 def test_who_waits_for_the_next_try_tries_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backoff.Backoff, "next", lambda self, least=0.0: 3600.0)
 

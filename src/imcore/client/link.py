@@ -161,8 +161,8 @@ class ClientLink(Link):
     def check(self) -> None:
         """There is a reason to doubt it: ask now whether it lives, and what it has not brought; if it does not say so
         soon, another one is opened beside it."""
-        if self.beat is not None and self.open and not self.paused:
-            self.doubted = True
+        if self.beat is not None and self.open and not self.paused and not self.doubted:
+            self.doubted = True  # until it answers: asking again would only put off the end of its time
             self._ping(self.beat)
 
     def die(self, code: str, text: str, retry_ms: int | None = 0) -> None:
