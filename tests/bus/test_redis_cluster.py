@@ -22,7 +22,7 @@ SHARDS = 4
 """Their slots: 13907, 9842, 5649, 1584; so each master has one, and one of them two."""
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[RedisCluster]:
     cluster = RedisCluster(sync="always")  # one of its masters is killed, and must have lost nothing
     yield cluster
@@ -35,7 +35,7 @@ def has(master: RedisServer, key: str) -> bool:
 
 def test_messages_cross_it_whichever_master_a_process_was_told_and_the_books_are_right(cluster: RedisCluster) -> None:
     async def main() -> None:
-        one, two = (RedisBus(master.url, shards=SHARDS) for master in cluster.masters[:2])
+        one, two = (RedisBus(master.url, space="crossing", shards=SHARDS) for master in cluster.masters[:2])
         for bus in (one, two):
             await bus.start()
         taker, link = Taker().attach(two, "two"), Link()
@@ -60,12 +60,12 @@ def test_messages_cross_it_whichever_master_a_process_was_told_and_the_books_are
         two.queue.settle(messages)
         for bus in (one, two):
             await bus.close()
-        assert [sum(has(master, f"imcore:{{{n}}}:meta") for n in range(SHARDS)) for master in cluster.masters] == [
+        assert [sum(has(master, f"crossing:{{{n}}}:meta") for n in range(SHARDS)) for master in cluster.masters] == [
             1,
             2,
             1,
         ]
-        books = audit(cluster.masters[2].url, "imcore")
+        books = audit(cluster.masters[2].url, "crossing")
         assert books.faults == []
         assert (books.accepted, books.settled, books.appended) == (20, 20, 20)
 
@@ -74,7 +74,7 @@ def test_messages_cross_it_whichever_master_a_process_was_told_and_the_books_are
 
 def test_while_a_master_is_away_sends_are_refused_and_all_goes_on_when_it_returns(cluster: RedisCluster) -> None:
     async def main() -> None:
-        bus = RedisBus(cluster.url, shards=SHARDS)
+        bus = RedisBus(cluster.url, space="away", shards=SHARDS)
         await bus.start()
         taker, link = Taker().attach(bus), Link()
         await until(lambda: len(bus._consumer._held) == SHARDS)
@@ -84,7 +84,7 @@ def test_while_a_master_is_away_sends_are_refused_and_all_goes_on_when_it_return
         lost: list[object] = []
         bus.inbox.attach(lost.append)
         away = cluster.masters[2]
-        assert has(away, "imcore:{0}:meta")
+        assert has(away, "away:{0}:meta")
         away.kill()
         await until(lambda: not bus._pipe.up)  # type: ignore[union-attr]
         bus.queue.put(uplink(2, user=user), link)
@@ -112,10 +112,10 @@ def test_while_a_master_is_away_sends_are_refused_and_all_goes_on_when_it_return
 
 def test_a_shard_whose_slot_has_moved_is_found_on_its_new_master(cluster: RedisCluster) -> None:
     async def main() -> None:
-        slot = str(key_slot(b"imcore:{0}:meta"))
+        slot = str(key_slot(b"moving:{0}:meta"))
         source, target = cluster.masters[2], cluster.masters[0]
         names = {master: master.command("CLUSTER", "MYID").split(b"\r\n")[1].decode() for master in (source, target)}
-        bus = RedisBus(cluster.url, shards=SHARDS)
+        bus = RedisBus(cluster.url, space="moving", shards=SHARDS)
         await bus.start()
         taker, link = Taker().attach(bus), Link()
         await until(lambda: len(bus._consumer._held) == SHARDS)
@@ -126,7 +126,7 @@ def test_a_shard_whose_slot_has_moved_is_found_on_its_new_master(cluster: RedisC
         target.command("CLUSTER", "SETSLOT", slot, "IMPORTING", names[source])
         source.command("CLUSTER", "SETSLOT", slot, "MIGRATING", names[target])
         keys = source.command("CLUSTER", "GETKEYSINSLOT", slot, "100").decode().split("\r\n")[2::2]
-        assert "imcore:{0}:meta" in keys
+        assert "moving:{0}:meta" in keys
         moved = source.command("MIGRATE", "127.0.0.1", str(target.port), "", "0", "5000", "KEYS", *keys)
         assert moved == b"+OK\r\n"
         for master in cluster.masters:
@@ -137,8 +137,8 @@ def test_a_shard_whose_slot_has_moved_is_found_on_its_new_master(cluster: RedisC
         bus.queue.put(uplink(2, user=user), link)
         await until(lambda: link.durable == [1, 2])
         assert [message.id for message in await taker.took(2)] == [1, 2]
-        assert has(target, "imcore:{0}:meta")
-        assert not has(source, "imcore:{0}:meta")
+        assert has(target, "moving:{0}:meta")
+        assert not has(source, "moving:{0}:meta")
         await bus.close()
 
     run(main())
