@@ -30,7 +30,7 @@ def main() -> int:
     """The exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.hostile", description=__doc__)
     parser.add_argument("names", nargs="*", help="of cases (all)")
-    parser.add_argument("--at-once", type=int, default=12, help="cases that talk at a time (%(default)s)")
+    parser.add_argument("--at-once", type=int, default=16, help="cases that talk at a time (%(default)s)")
     parser.add_argument("--others", action="store_true", help="MQTT, Socket.IO and WebSocket too")
     parser.add_argument("--page", type=Path, metavar="FOLDER", help="write the page and its picture into it")
     args = parser.parse_args()

@@ -45,7 +45,7 @@ CASES = [
     Case(1, "80 only", "other ports are dropped without a word", only(80), open_way=HTTP_80, passes=ON_80),
     Case(1, "14000 only", "other ports are dropped without a word", only(14000), open_way=f"tcp://{GATEWAYS[0]}:14000",
          passes=("tcp:14000",)),
-    Case(1, "14000 only, refused", "other ports are refused", only(14000, tcp="REJECT"),
+    Case(1, "14000 only, refused", "other ports are refused", only(14000, others="REJECT --reject-with tcp-reset"),
          open_way=f"tcp://{GATEWAYS[0]}:14000"),
     # 2: a proxy on port 80 that nobody is told of
     Case(2, "nginx on 80", "all goes through nginx as it comes, and only port 80 passes",
@@ -124,7 +124,7 @@ CASES = [
     Case(12, "all are, for 10 s", "10 s without any, as in a lift",
          breaks=[Break(BREAK_S, out, seconds=10), Break(25, back, heals=True)]),
     # 13: NATs
-    Case(13, "NAT of 30 s", "it forgets who is silent for 30 s", forgetful(30), every_s=100.0, seconds=240),
+    Case(13, "NAT of 30 s", "it forgets who is silent for 30 s", forgetful(30), every_s=70.0, seconds=150),
     Case(13, "NAT of 5 min", "it forgets who is silent for 5 minutes; the phone has found that out before",
          forgetful(300), seconds=20, idle_s=600, nat_s=300),
     # 14: another network

@@ -40,6 +40,8 @@ class Voice:
         self._of = who and f"@{who}"
         self.missing: set[str] = set()
         """Confirmed, and not come back yet."""
+        self.through = asyncio.Event()
+        """Something was confirmed."""
         self._echoed: set[str] = set()
 
     async def send(self, number: int, text: str) -> None:
@@ -52,6 +54,7 @@ class Voice:
             say(f"unknown{self._of}", number, error)
         else:
             say(f"confirmed{self._of}", number)
+            self.through.set()
             self.missing.update({str(number)} - self._echoed)
 
     async def hear(self) -> None:
@@ -79,7 +82,8 @@ async def main(options: dict[str, Any]) -> None:
     def stated(state: State, sentence: str) -> None:
         say("state", state.name, sentence)
 
-    async def member(who: str, over: asyncio.Event) -> None:
+    async def member(who: str, over: asyncio.Event, begin: asyncio.Event) -> None:
+        await begin.wait()
         async with asyncio.TaskGroup() as tasks, Client(tls=tls, device="phone", **{**options, "token": who}) as im:
             voice = Voice(im, who)
             hearing = tasks.create_task(voice.hear())
@@ -99,7 +103,7 @@ async def main(options: dict[str, Any]) -> None:
         voice = Voice(im)
         hearing = tasks.create_task(voice.hear())
         for number in range(crowd):
-            tasks.create_task(member(str(number + 1), over))
+            tasks.create_task(member(str(number + 1), over, voice.through))
         async with asyncio.TaskGroup() as sending:
             async for number in talk.numbers():
                 sending.create_task(voice.send(number, talk.text(number)))

@@ -22,13 +22,13 @@ def air(**air: Any) -> Prepare:
     return lambda world: world.air["wifi"].change(**air)
 
 
-def only(*ports: int, tcp: str = "DROP") -> Prepare:
+def only(*ports: int, others: str = "DROP") -> Prepare:
     """Of all TCP ports only these pass; others without a word, or with a refusal."""
 
     def prepare(world: World) -> None:
         world.carrier.iptables(f"-A FORWARD -p tcp -m multiport --dports {','.join(map(str, ports))} -j ACCEPT")
         world.carrier.iptables(f"-A FORWARD -p tcp -m multiport --sports {','.join(map(str, PORTS))} -j ACCEPT")
-        world.carrier.iptables(f"-A FORWARD -p tcp -j {tcp}")
+        world.carrier.iptables(f"-A FORWARD -p tcp -j {others}")
 
     return prepare
 

@@ -12,8 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.hostile.case import Case
+from tests.hostile.contenders import OURS
 from tests.hostile.namespaces import PREFIX, missing, sweep
 from tests.hostile.programs import missing as lacking
+from tests.hostile.run import Run
+from tests.hostile.world import World
 
 REPOSITORY = Path(__file__).parents[2]
 START_S = 40.0
@@ -50,6 +54,19 @@ def run() -> subprocess.Popen[bytes]:
         assert process.poll() is None
         time.sleep(0.05)
     return process
+
+
+def test_a_case_that_fails_leaves_nothing() -> None:
+    if why := missing():
+        pytest.skip(why)
+
+    def broken(world: World) -> None:
+        assert left(os.getpid())
+        raise RuntimeError("this can't be prepared")
+
+    [outcome] = Run(1).all([(Case(0, "broken", "", broken), OURS, 1.0)])
+    assert outcome.failed == "RuntimeError: this can't be prepared"
+    assert not left(os.getpid())
 
 
 def test_a_run_that_is_ended_leaves_nothing(run: subprocess.Popen[bytes]) -> None:

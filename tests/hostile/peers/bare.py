@@ -48,14 +48,25 @@ async def server(told: Path) -> None:
 
 
 async def device(host: str, talk: Talk) -> None:
-    """Until its input ends. What is said while there is no connection is lost: nothing keeps it."""
+    """Until its input ends. Of what is said while there is no connection the newest is sent when there is one; nothing
+    keeps the rest."""
     here: ClientConnection | None = None
+    newest: int | None = None
+
+    async def send() -> None:
+        nonlocal newest
+        if here is not None and newest is not None:
+            number, newest = newest, None
+            say("sent", number)
+            with suppress(ConnectionClosed):
+                await here.send(talk.text(number))
 
     async def stay() -> None:
         nonlocal here
         async for connection in connect(f"ws://{host}"):
             say("state", "OPEN")
             here = connection
+            await send()
             try:
                 async for text in connection:
                     what, number = str(text).split()
@@ -69,10 +80,8 @@ async def device(host: str, talk: Talk) -> None:
     say("start")
     staying = asyncio.create_task(stay())
     async for number in talk.numbers():
-        if here is not None:
-            say("sent", number)
-            with suppress(ConnectionClosed):
-                await here.send(talk.text(number))
+        newest = number
+        await send()
     staying.cancel()
 
 
