@@ -14,7 +14,7 @@ import pytest
 
 from imcore._codec import ACK, GOAWAY, HELLO, JOIN, MSG, PING, PONG, WELCOME
 from imcore.cli.relay import Relay
-from imcore.client import Client, State, heartbeat
+from imcore.client import Client, State, backoff, heartbeat
 from imcore.client.connection import Channels
 from imcore.errors import ConfigError, Unknown
 from imcore.gateway.limits import Limits
@@ -246,6 +246,32 @@ def test_what_finds_nobody_at_first_goes_up_when_somebody_is_there(receive: bool
             assert [uplink.body for uplink in there.seen] == [b"1", b"2"]
 
     run_gateway(work())
+
+
+def test_a_link_down_that_is_back_ends_the_pause_before_the_next_try_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses = [60.0]
+    monkeypatch.setattr(backoff.Backoff, "next", lambda self, least=0.0: pauses.pop() if pauses else least)
+    ups = 0
+
+    async def up(link: Conversation, hello: Hello) -> None:
+        nonlocal ups
+        ups += 1
+        if ups > 1:
+            greet(link)
+            link.say(ACK, (await link.expect(MSG)).id, body=bytes(8))
+            await pong(link)
+
+    async def work() -> None:
+        async with asyncio.timeout(20), peer(Roles(up, quiet)) as address, split(address) as im:
+            await until(lambda: im.state is State.OPEN)
+            sending = asyncio.create_task(im.send("r", b"x"))
+            await until(lambda: im.up_state is State.WAITING)
+            down = im._connection.down
+            assert down is not None
+            down.abort()
+            await sending
+
+    run(work())
 
 
 def test_who_waits_in_vain_is_told_what_is_wrong_with_the_way_up() -> None:

@@ -85,6 +85,7 @@ class Channel:
         self._opened = asyncio.Event()  # there is a way in
         self._spare: asyncio.Future[None] | None = None  # done when a better link is welcomed, or is not
         self._changed = asyncio.Event()  # it is another one now
+        self._beside = asyncio.Event()  # the other channel is connected again
         self._moved = asyncio.Event()  # the network is another one, or time has leapt: what was tried before is nothing
         self._stirred = asyncio.Event()  # something moves
         self._holds: dict[Candidate, bool] = {}  # whether much comes through by it, where that was looked at
@@ -150,11 +151,14 @@ class Channel:
             wait = backoff.next(min(max(least, 0.0), WAIT_MOST))
             if self.link is None:
                 self.say(State.WAITING, f"trying again in {wait:.1f} s: {failure}")
-            await self._rest(wait)
+            await self._rest(wait, asked=least > 0)
 
-    async def _rest(self, seconds: float) -> None:
-        """Between two tries: shorter where something has changed that stood in the way."""
+    async def _rest(self, seconds: float, asked: bool) -> None:
+        """Between two tries: shorter where something has changed that stood in the way. asked: by the other side."""
         changes = [asyncio.ensure_future(self._moved.wait()), asyncio.ensure_future(self._finder.opens())]
+        if not asked:
+            self._beside.clear()
+            changes.append(asyncio.ensure_future(self._beside.wait()))
         try:
             await asyncio.wait(changes, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -202,6 +206,11 @@ class Channel:
         """The network is another one, or time has leapt: whatever is waited for is due now, a search that runs begins
         again, and the next link is searched for. The link that there is stays."""
         self._moved.set()
+
+    def hurry(self) -> None:
+        """The channel beside this one is connected again: what kept both away may be over, so a pause that nobody asked
+        for ends now."""
+        self._beside.set()
 
     def stirs(self) -> None:
         """Something moves."""

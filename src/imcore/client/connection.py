@@ -189,9 +189,13 @@ class Connection:
         """The link is welcomed: it takes the place of the one before."""
         self._began = True
         if link.role == "up" and self._receive:
+            if self.short.state is not State.OPEN:
+                self.long.hurry()
             self.short.switch(link)
             self.short.say(State.OPEN, "")
             return
+        if self.long.state is not State.OPEN:
+            self.short.hurry()
         self.long.switch(link)
         self.spare.begin(link)
         if link.role == "both" and (short := self.short.link) is not None:
