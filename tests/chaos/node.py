@@ -21,7 +21,7 @@ import uvloop
 
 from imcore import Config, Node, Uplink
 from imcore.bus.embedded import fold
-from imcore.bus.redis import consumer
+from imcore.bus.redis import consumer, services
 from imcore.config import Auth, Bus, Limits
 from imcore.config import Node as NodeConfig
 
@@ -104,6 +104,6 @@ def _take(faults: dict[str, int], name: str) -> bool:
 
 if __name__ == "__main__":
     fold.PASS_S = 0.2  # passes to the tables are what a kill shall hit too
-    consumer.LEASE_MS = 1500  # nobody need wait long for what a killed node held
+    consumer.LEASE_MS = services.SERVE_MS = 1500  # nobody need wait long for what a killed node held
     mutate(os.environ.get("CHAOS_MUTATION", ""))
     uvloop.run(main(sys.argv[1]))
