@@ -20,7 +20,7 @@ from .report import write
 from .run import Outcome, Run
 from .targets import missed
 
-OTHERS_S = 20.0
+OTHERS_S = 15.0
 """How long others are tried where nothing breaks."""
 AFTER_S = 15.0
 """And after the last break."""

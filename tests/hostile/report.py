@@ -55,7 +55,7 @@ one that came for the next, at the worst; half a second is none. *faults*: lost 
 confirmed, and of those that came. *bytes*: of IP packets both ways for each message, and in an idle minute. *named*:
 what the client said stands in the way, while there was none. "never": not within the time of the case. The phone says
 something four times a second, and gets the echo of each and two other messages a second, unless the case says
-otherwise. Ours talks for a minute or more, others for 20 s, or until 15 s after the last break.
+otherwise. Ours talks for a minute or more, others for 15 s, or until 15 s after the last break.
 
 {tables}
 ## Others

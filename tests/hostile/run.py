@@ -104,7 +104,7 @@ class Run:
                         self._hush(world, phone)
                 if case.idle_s:
                     broken.append(self._idle(world, phone, case.idle_s, outcome))
-                phone.stop(SETTLE_S)
+                phone.stop(SETTLE_S if phone.has("confirmed") else 0)
                 outcome.result = measure(phone.lines, broken)
                 if case.idle_s:
                     outcome.after_idle_s = outcome.result.silences_s.pop()

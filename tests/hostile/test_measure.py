@@ -9,7 +9,7 @@ from tests.hostile.measure import Line, Result, measure
 from tests.hostile.picture import picture
 from tests.hostile.report import ROWS, cases, page
 from tests.hostile.run import Outcome
-from tests.hostile.targets import FIRST_MOST_S, missed
+from tests.hostile.targets import FIRST_MOST_S, NOISE_S, missed
 from tests.hostile.waits import waited_s
 
 named = {case.name: case for case in CASES}
@@ -83,7 +83,7 @@ def test_the_targets_are_those_of_the_page() -> None:
     fine = measure(said(*WELL), [])
     assert missed(Outcome(case, "imcore", fine, alone_s=3.0, after_idle_s=0.5)) == []
     case = named["443 only"]
-    most = f"at most {1.2 + waited_s(case) + 0.25:.2f} s"
+    most = f"at most {1.2 + waited_s(case) + NOISE_S:.2f} s"
     assert missed(Outcome(case, "imcore", fine, alone_s=1.0)) == [f"first message up after 3.00 s, {most}"]
     never = measure(said(*WELL[:2]), [])
     assert missed(Outcome(case, "imcore", never, alone_s=1.0))[0] == f"first message up after never, {most}"
