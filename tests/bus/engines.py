@@ -17,8 +17,10 @@ from imcore.bus.redis import RedisBus
 from imcore.messages import Refusal
 from tests import redis_server
 
-__all__ = ["ENGINES", "Engine", "Link", "Taker", "run", "until", "uplink"]
+__all__ = ["ENGINES", "SHARDS", "Engine", "Link", "Taker", "run", "until", "uplink"]
 
+
+SHARDS = 4
 
 Engine = Callable[..., Bus]
 """Makes a bus of a folder, and its limits by name; two buses of one folder see the same data, one after the other."""
@@ -28,7 +30,7 @@ def on_redis(cluster: bool, data: str | os.PathLike[str], **limits: Any) -> Bus:
     """On a server that all tests share, in a space that belongs to the folder."""
     if redis_server.missing is not None:
         pytest.skip(redis_server.missing)
-    return RedisBus(redis_server.shared(cluster).url, space=f"test {os.fspath(data)}", shards=4, **limits)
+    return RedisBus(redis_server.shared(cluster).url, space=f"test {os.fspath(data)}", shards=SHARDS, **limits)
 
 
 ENGINES: dict[str, Engine] = {

@@ -22,7 +22,7 @@ from imcore.gateway.limits import Limits
 from imcore.gateway.listeners import Listen
 from imcore.service import Service
 from tests import redis_server
-from tests.bus.engines import ENGINES
+from tests.bus.engines import ENGINES, SHARDS
 from tests.gateway.running import run, until
 from tests.gateway.wire import ACK, MSG, Wire, frame
 
@@ -200,7 +200,7 @@ address = "127.0.0.1:0"
 engine = "redis"
 url = "{url}"
 space = "{space}"
-shards = 3
+shards = {shards}
 """
 
 
@@ -208,7 +208,7 @@ shards = 3
 async def process(tmp_path: Path, beside: Path) -> AsyncIterator[tuple[str, asyncio.subprocess.Process]]:
     """A gateway that is a process of its own, on the bus of `node(beside, "redis")`; its address."""
     file = tmp_path / "dying.toml"
-    file.write_text(CONFIG.format(url=redis_server.shared().url, space=f"test {beside / 'data'}"))
+    file.write_text(CONFIG.format(url=redis_server.shared().url, space=f"test {beside / 'data'}", shards=SHARDS))
     dying = await asyncio.create_subprocess_exec(
         sys.executable, "-c", DYING, "serve", "--anonymous", "--config", str(file),
         stdout=asyncio.subprocess.PIPE, cwd=tmp_path,
@@ -228,7 +228,7 @@ def test_a_node_that_is_killed_with_hundreds_of_links_is_no_storm(
 ) -> None:
     """Who comes back by another node is no news, and who stays away is told as gone, a few at a time."""
     monkeypatch.setattr("imcore.bus.redis.routes.UNSEEN_MS", 500)
-    monkeypatch.setattr("imcore.bus.redis.routes.UNSEEN", 20)
+    monkeypatch.setattr("imcore.bus.redis.routes.UNSEEN", 15)
     count = 300
     everyone, away = ({f"user {n}" for n in range(first, count)} for first in (0, count // 2))
 
@@ -255,6 +255,6 @@ def test_a_node_that_is_killed_with_hundreds_of_links_is_no_storm(
 
             await until(all_gone, 30)
             assert sorted(here.told[count:]) == sorted((user, "phone", False) for user in away)
-            assert gone[-1] - gone[0] > 1.0  # 150 of them, of three shards 20 a second each
+            assert gone[-1] - gone[0] > 1.0  # 150 of them, of each shard 15 a second
 
     run(main())
