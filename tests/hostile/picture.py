@@ -50,7 +50,7 @@ def picture(found: Sequence[tuple[Case, dict[str, Outcome]]]) -> str:
             if case.open_way:
                 parts.append(_dot(first, y, name, max(result.up_s or 0, result.down_s or 0) if through else None))
             silences = [*result.silences_s, *([outcome.after_idle_s] if case.idle_s else [])]
-            if silences:
+            if silences and through:
                 worst = None if None in silences else max(each for each in silences if each is not None)
                 parts.append(_dot(silence, y, name, worst))
             parts += _fault(faults + FIELD * column, y, name, result.faults if through else None)

@@ -79,7 +79,7 @@ def page(outcomes: Sequence[Outcome], took_s: float) -> str:
     rows: dict[int, list[str]] = {}
     for case, found in cases(outcomes):
         rows.setdefault(case.row, []).append(_row(case, found, names))
-    head = " | ".join(f"{who}: first; silence; faults" if who != OURS.name else _OURS for who in names)
+    head = " | ".join(f"{who}: first; silence; faults; bytes" if who != OURS.name else _OURS for who in names)
     rule = "|" + " --- |" * (len(names) + head.count("|") - len(names) + 2)
     tables = "".join(
         f"### {f'{number}: ' if 0 < number < 21 else ''}{ROWS[number]}\n\n| network | {head} |\n{rule}\n"
@@ -136,7 +136,7 @@ def _row(case: Case, found: dict[str, Outcome], names: Sequence[str]) -> str:
             f"{_seconds(result.up_s)} / {_seconds(result.down_s)}",
             _silences(outcome),
             _faults(outcome),
-            str(outcome.bytes // max(1, result.messages)),
+            str(_each(outcome)),
             f"{outcome.idle_bytes:.0f}" if outcome.idle_bytes is not None else "-",
             " ".join(named[:3]) or "-",
         ]
@@ -153,9 +153,15 @@ def _other(outcome: Outcome | None) -> str:
         return "-"
     if outcome.result.up_s is None and outcome.result.down_s is None:
         return "never"
-    return (
-        f"{_seconds(outcome.result.up_s)} / {_seconds(outcome.result.down_s)}; {_silences(outcome)}; {_faults(outcome)}"
-    )
+    first = f"{_seconds(outcome.result.up_s)} / {_seconds(outcome.result.down_s)}"
+    idle = f", {outcome.idle_bytes:.0f}" if outcome.idle_bytes is not None else ""
+    return f"{first}; {_silences(outcome)}; {_faults(outcome)}; {_each(outcome)}{idle}"
+
+
+def _each(outcome: Outcome) -> int:
+    """Bytes for a message."""
+    assert outcome.result is not None
+    return outcome.bytes // max(1, outcome.result.messages)
 
 
 def _seconds(value: float | None) -> str:

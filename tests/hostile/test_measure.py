@@ -103,7 +103,7 @@ def test_the_page_has_a_row_for_each_network_and_the_picture_a_mark_for_each_con
     broken = Outcome(named["frozen"], "imcore", failed="RuntimeError: no")
     text = page([fine, lost, broken], 40)
     ours = f"3.00 | {waited_s(case):g} | 3.00 / 4.00 | - | 0 | 100 | - | -"
-    assert f"| **{case.name}**: {case.network} | {ours} | 3.00 / 4.00; -; 1 / 0 / 0 |" in text
+    assert f"| **{case.name}**: {case.network} | {ours} | 3.00 / 4.00; -; 1 / 0 / 0; 0 |" in text
     assert "1 of 2 networks met all of them. Missed:\n\n- **frozen**: not run: RuntimeError: no" in text
     drawn = ElementTree.fromstring(picture(cases([fine, lost, broken])))
     texts = [each.text for each in drawn.iter("{http://www.w3.org/2000/svg}text")]

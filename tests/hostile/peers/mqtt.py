@@ -59,6 +59,8 @@ async def device(host: str, talk: Talk) -> None:
     """Until its input ends."""
     phone = client("phone")
     numbers: dict[int, int] = {}
+    missing: set[int] = set()
+    """Confirmed, or come back, and not both."""
 
     def connected(
         client: Client, userdata: object, flags: ConnectFlags, code: ReasonCode, properties: Properties | None
@@ -72,10 +74,15 @@ async def device(host: str, talk: Talk) -> None:
         say("state", "WAITING", code)
 
     def came(client: Client, userdata: object, message: MQTTMessage) -> None:
-        say(message.topic.rpartition("/")[2], message.payload.decode().rstrip())
+        what, text = message.topic.rpartition("/")[2], message.payload.decode().rstrip()
+        say(what, text)
+        if what == "echo":
+            missing.symmetric_difference_update({int(text)})
 
     def published(client: Client, userdata: object, mid: int, *_: object) -> None:
-        say("confirmed", numbers.pop(mid))
+        number = numbers.pop(mid)
+        say("confirmed", number)
+        missing.symmetric_difference_update({number})
 
     phone.on_connect, phone.on_disconnect = connected, ended
     phone.on_message, phone.on_publish = came, published
@@ -86,7 +93,7 @@ async def device(host: str, talk: Talk) -> None:
         say("sent", number)
         numbers[phone.publish("up/phone", talk.text(number), qos=1).mid] = number
     end = time.monotonic() + 5
-    while numbers and time.monotonic() < end:  # noqa: ASYNC110 - what fills it is another thread
+    while (numbers or missing) and time.monotonic() < end:  # noqa: ASYNC110 - what fills it is another thread
         await asyncio.sleep(0.05)
 
 

@@ -16,6 +16,7 @@ from ..talk import Talk, say
 __all__: list[str] = []
 
 ANSWER_S = 10.0
+SETTLE_S = 5.0
 
 
 async def main(host: str, talk: Talk) -> None:
@@ -23,9 +24,16 @@ async def main(host: str, talk: Talk) -> None:
     phone = socketio.AsyncClient(reconnection=True)
     phone.on("connect", lambda: say("state", "OPEN"))
     phone.on("disconnect", lambda *reason: say("state", "WAITING", *reason))
-    phone.on("echo", lambda number, *offset: say("echo", number.rstrip()))  # the offset is what recovery goes by
+
+    def came(number: str, *offset: object) -> None:  # the offset is what recovery goes by
+        say("echo", number.rstrip())
+        missing.symmetric_difference_update({int(number)})
+
+    phone.on("echo", came)
     phone.on("news", lambda number, *offset: say("news", number))
     waiting: list[int] = []
+    missing: set[int] = set()
+    """Confirmed, or come back, and not both."""
 
     async def speak() -> None:
         """One after the other, so that order holds; what is not answered is sent again."""
@@ -33,7 +41,8 @@ async def main(host: str, talk: Talk) -> None:
             while waiting and phone.connected:
                 with suppress(socketio.exceptions.TimeoutError, socketio.exceptions.BadNamespaceError):
                     await phone.call("echo", talk.text(waiting[0]), timeout=ANSWER_S)
-                    say("confirmed", waiting.pop(0))
+                    say("confirmed", waiting[0])
+                    missing.symmetric_difference_update({waiting.pop(0)})
             await asyncio.sleep(0.02)
 
     async def enter() -> None:
@@ -50,6 +59,10 @@ async def main(host: str, talk: Talk) -> None:
     async for number in talk.numbers():
         say("sent", number)
         waiting.append(number)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(SETTLE_S):
+            while waiting or missing:  # noqa: ASYNC110 - it is two lines, and nothing hangs on it
+                await asyncio.sleep(0.05)
     for task in tasks:
         task.cancel()
     await phone.disconnect()
