@@ -14,7 +14,7 @@ from tests.hostile.case import Break, Case
 from tests.hostile.cases import CASES
 from tests.hostile.contenders import OURS, Contender
 from tests.hostile.namespaces import missing, sweep
-from tests.hostile.obstacles import forgetful
+from tests.hostile.obstacles import air, forgetful
 from tests.hostile.programs import missing as lacking
 from tests.hostile.run import Outcome, Run
 
@@ -47,7 +47,7 @@ SLICE = [
     brief("DNS hijacked"),
     brief("two are"),
     brief("10 % lost"),
-    brief("20 kbit/s"),
+    replace(brief("20 kbit/s", seconds=12), prepare=air(delay_ms=50, rate=16_000)),  # not quite so narrow
     brief("single bytes"),
 ]
 
