@@ -129,7 +129,7 @@ class Measured(msgspec.Struct, frozen=True, omit_defaults=True):
     """From the start to the verified answer; there if the outcome is `OK`."""
 
 
-class Report(msgspec.Struct, frozen=True):
+class Report(msgspec.Struct, frozen=True, omit_defaults=True):
     """What `POST /v1/report` takes, in JSON: the attempts of one race."""
 
     device: Name

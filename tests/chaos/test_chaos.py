@@ -14,7 +14,7 @@ from .machine import ChaosMachine
 from .model import Broken, Counts, Promise
 from .mutations import MUTATIONS
 
-SLICE_S = float(os.environ.get("CHAOS_SECONDS", "40"))
+SLICE_S = float(os.environ.get("CHAOS_SECONDS", "25"))
 ENGINES = ["embedded", "redis"]
 SCRIPTED = [
     ("ack_before_durable", "embedded"),

@@ -14,7 +14,7 @@ from typing import Literal
 
 from imcore.points import Point
 from imcore.ways.candidate import Candidate
-from imcore.ways.race import LIMIT_S, MOST, OVERDUE_S, PATIENCE_S, ROOM, STAGGER_S, Act, Entry, Race
+from imcore.ways.race import LIMIT_S, MOST, OVERDUE_S, PATIENCE_S, ROOM, STAGGER_S, TRIPS, Act, Entry, Race
 
 Fate = Literal["good", "refused", "silent"]
 
@@ -83,7 +83,7 @@ class Course:
                 if what == "join":
                     race.join([fate[candidate].entry])
                 elif what == "connected":
-                    race.connected(candidate)
+                    race.connected(candidate, fate[candidate].connect_s or 0.0)
                 elif what == "verified":
                     race.verified(candidate, now)
                 elif what == "entered":
@@ -118,39 +118,65 @@ class Course:
         return {candidate: when for when, did, candidate in self.trace if did == what}
 
 
-def _yields(course: Course, step: int, flying: set[Candidate], began: dict[Candidate, float]) -> bool:
-    """Whether this drop makes room for another port and way, and the dropped one waits for a second turn."""
-    when, _, candidate = course.trace[step]
-    over = any(what == "entered" for _, what, _ in course.trace[:step]) or when >= LIMIT_S
-    if over or when - began[candidate] >= OVERDUE_S - 1e-9:
-        return False
-    assert len(flying) == MOST
-    older = any(one.path == candidate.path and began[one] <= began[candidate] for one in flying - {candidate})
-    assert when - began[candidate] >= STAGGER_S * (1 if older else ROOM) - 1e-9, "it was given too little time"
-    assert any(began[one] <= began[candidate] for one in flying - {candidate}), "the oldest keeps its place"
-    return True
+@dataclass
+class Judge:
+    """What is known of a course so far, and what may be done next."""
+
+    course: Course
+    flying: set[Candidate] = field(default_factory=set)
+    entering: set[Candidate] = field(default_factory=set)
+    began: dict[Candidate, float] = field(default_factory=dict)
+    verified: set[Candidate] = field(default_factory=set)
+    tried: set[Candidate] = field(default_factory=set)
+    troubled: set[Candidate] = field(default_factory=set)
+    overdue: set[Candidate] = field(default_factory=set)
+    linked: dict[Candidate, float] = field(default_factory=dict)
+    trip: float = 0.0
+    """What connecting took the fastest; 0 = nobody was connected yet."""
+
+    def slowness(self, one: Candidate) -> float:
+        """How long an answer of this one may take here."""
+        return TRIPS * self.linked.get(one, self.trip)
+
+    def look(self, when: float, *, decides: bool) -> None:
+        """Who is overdue by now? A race that decides has looked at it; what happens before that comes before."""
+        for one in self.flying:
+            late = when - self.began[one] - max(OVERDUE_S, self.slowness(one))
+            if late > (-1e-9 if decides else 1e-9):
+                self.overdue.add(one)
+
+    def yields(self, step: int) -> bool:
+        """Whether this drop makes room for another port and way, and the dropped one waits for a second turn."""
+        when, _, candidate = self.course.trace[step]
+        over = any(what == "entered" for _, what, _ in self.course.trace[:step]) or when >= LIMIT_S
+        if over or candidate in self.overdue:
+            return False
+        assert len(self.flying) == MOST
+        rest = self.flying - {candidate}
+        older = any(one.path == candidate.path and self.began[one] <= self.began[candidate] for one in rest)
+        room = max(STAGGER_S * (1 if older else ROOM), self.slowness(candidate))
+        assert when - self.began[candidate] >= room - 1e-9, "it was given too little time"
+        assert any(self.began[one] <= self.began[candidate] for one in rest), "the oldest keeps its place"
+        return True
 
 
 def judge(course: Course, winner: Candidate | None) -> None:
     """Raises AssertionError if a rule was broken."""
     ways = {way.entry.candidate: way for way in course.ways}
     assert course.ended_s <= LIMIT_S
-    flying: set[Candidate] = set()
-    entering: set[Candidate] = set()
-    began: dict[Candidate, float] = {}
-    verified: set[Candidate] = set()
-    tried: set[Candidate] = set()
-    troubled: set[Candidate] = set()
+    seen = Judge(course)
+    flying, entering, began, tried, troubled = seen.flying, seen.entering, seen.began, seen.tried, seen.troubled
     last_start = last_failure = -1.0
-    linked: set[Candidate] = set()
     yielded: set[Candidate] = set()
     for step, (when, what, candidate) in enumerate(course.trace):
+        seen.look(when, decides=what in ("knock", "enter", "drop"))
         if what == "connected":
-            linked.add(candidate)
+            seen.linked[candidate] = when - began[candidate]
+            seen.trip = min(seen.trip or seen.linked[candidate], seen.linked[candidate])
         elif what == "knock":
             assert candidate not in tried, "nobody starts twice"
             assert when >= ways[candidate].joins_s
-            overdue = {one for one in flying if when - began[one] >= OVERDUE_S - 1e-9}
+            overdue = flying & seen.overdue
             troubles = Counter(one.machine for one in overdue | troubled)
             levels = {one: way.entry.level + troubles[one.machine] // 2 for one, way in ways.items()}
             assert all(levels[one] >= levels[candidate] for one in flying - overdue), "a lower level has the first word"
@@ -163,19 +189,22 @@ def judge(course: Course, winner: Candidate | None) -> None:
             tried.add(candidate)
             flying.add(candidate)
             began[candidate] = last_start = when
+            seen.linked.pop(candidate, None)
+            seen.overdue.discard(candidate)
         elif what == "verified":
             flying.remove(candidate)
-            verified.add(candidate)
-            if when - began[candidate] >= OVERDUE_S - 1e-9:
+            seen.verified.add(candidate)
+            if candidate in seen.overdue:
                 troubled.add(candidate)
         elif what == "enter":
             assert not entering, "one at a time"
-            assert candidate in verified
+            assert candidate in seen.verified
             entering.add(candidate)
             flying.add(candidate)
             began[candidate] = when
-        elif what == "drop" and _yields(course, step, flying, began):
-            assert candidate not in linked | yielded | entering
+            seen.overdue.discard(candidate)
+        elif what == "drop" and seen.yields(step):
+            assert candidate not in yielded | entering
             yielded.add(candidate)
             troubled.add(candidate)
             flying.remove(candidate)
@@ -186,14 +215,14 @@ def judge(course: Course, winner: Candidate | None) -> None:
             entering.clear()
         else:  # failed, or dropped
             if what == "drop" and winner is None and when < LIMIT_S:
-                assert when - began[candidate] >= OVERDUE_S - 1e-9, "it was given too little time"
+                assert candidate in seen.overdue, "it was given too little time"
             flying.discard(candidate)
             entering.discard(candidate)
             troubled.add(candidate)
             last_failure = when
         assert len(flying) <= MOST
         waiting = {one for one, way in ways.items() if way.joins_s < when} - tried
-        patient = all(when - began[one] <= PATIENCE_S + 1e-9 for one in flying)
+        patient = all(when - began[one] <= max(PATIENCE_S, 2 * seen.slowness(one)) + 1e-9 for one in flying)
         assert patient or not waiting or when >= LIMIT_S, "it was waited for too long"
     assert not flying, "what was started has an end"
     if winner is None and course.ended_s < LIMIT_S:

@@ -82,6 +82,18 @@ def test_ports_of_one_machine_are_staggered() -> None:
     assert list(started(*ways).values()) == [0.0, STAGGER_S, 2 * STAGGER_S]
 
 
+def test_a_race_beside_another_one_has_one_in_flight_until_that_one_is_over() -> None:
+    ways = [way(machine, "silent") for machine in (1, 2, 3)]
+    wins = way(3).entry.candidate
+    race = Race(0.0, most=1)
+    race.join(one.entry for one in ways)
+    assert [done.candidate.machine for done in race.step(0.0)] == ["10.0.0.1"]
+    assert race.step(0.5) == []
+    race.favour(wins, 0.5)
+    assert [done.candidate for done in race.step(0.5)] == [wins], "it is next, at once"
+    assert [done.candidate.machine for done in race.step(0.5 + STAGGER_S)] == ["10.0.0.2"], "and the others may come"
+
+
 def test_the_next_level_waits_until_the_lower_one_failed() -> None:
     low, high = way(1, "refused", 0.6), way(2, level=1)
     assert started(high, low)[high.entry.candidate] == 0.6
@@ -123,6 +135,16 @@ def test_ports_that_are_dropped_cost_their_staggers_and_not_timeouts() -> None:
         judge(course, winner)
         assert winner is not None
         assert course.ended_s <= 0.1 + 0.4 * open_port
+
+
+def test_a_port_where_everybody_is_silent_once_connected_is_passed_by_as_well() -> None:
+    ways = [way(machine, "silent", connect_s=0.02, port=1) for machine in (1, 2, 3)]
+    ways += [way(machine, connect_s=0.02, port=2, turn=1) for machine in (1, 2, 3)]
+    course = Course(ways)
+    winner = course.run()
+    judge(course, winner)
+    assert winner is not None
+    assert course.ended_s <= STAGGER_S + 0.1
 
 
 def test_a_slow_network_is_waited_for_by_the_oldest_and_by_who_is_connected() -> None:

@@ -310,11 +310,10 @@ class Channel:
             self._changed.clear()
             way = self.good
             assert way is not None
-            if way not in self._holds:
-                self._holds[way] = await self._finder.holds(way)
-            best = await self._finder.better(way, holds=self._holds[way])
-            if best is not None and self._opened.is_set() and way == self.good:
-                await self._move(best)
+            if way not in self._holds and self._finder.slow(way):
+                self._holds[way] = True  # messages first: better ways are looked for later
+            else:
+                await self._look(way)
             try:
                 async with asyncio.timeout(wait * random.uniform(0.5, 1.0)):
                     await self._changed.wait()
@@ -323,6 +322,13 @@ class Channel:
                 wait = min(wait * 2, UPWARD_MOST_S)
                 self._stirred.clear()
                 await self._stirred.wait()
+
+    async def _look(self, way: Candidate) -> None:
+        if way not in self._holds:
+            self._holds[way] = await self._finder.holds(way)
+        best = await self._finder.better(way, holds=self._holds[way])
+        if best is not None and self._opened.is_set() and way == self.good:
+            await self._move(best)
 
     async def _move(self, best: Candidate) -> None:
         if self._keeps and not best.point.tunnels:

@@ -58,6 +58,7 @@ class Connection:
         echoes = self._opening.echoes
         long = ways.finder("down" if receive else "up")
         short = ways.finder("up", self._is_apart)
+        long.beside(short)
         self.long = Channel(long, self._open_long, self._wanted, renews, receive, echoes, say)
         self.short = Channel(short, self._open_short, self._sent_for, renews, False, echoes, lambda state, text: None)
         self.spare = Spare(ways.memory, long.still, lambda: self.long.good, lambda: long.still_s)

@@ -45,6 +45,8 @@ BETTER_S, BETTER_BY = 0.010, 1.1
 """What is not faster by so many seconds, and by this factor, is not worth a change."""
 PORTAL_S = 2.0
 """About how often a portal is asked whether it still stands there, seconds: by one connection, and not by a race."""
+SLOW_S = 1.0
+"""What took so long to prove itself is slow, seconds."""
 FROZEN_S = 5.0
 """How long the fill may make no progress at all, seconds."""
 REPORT_MOST = 64
@@ -83,12 +85,22 @@ class Finder:
         self._listed: dict[Candidate, Listed] = {}
         self._gathering: asyncio.Task[None] | None = None
         self._search: Search[object] | None = None
+        self._other: Finder | None = None
         self._proven: dict[Candidate, float] = {}
         self._slow = 1.0
         self._portal: Candidate | None = None
         self._sending: set[asyncio.Task[None]] = set()
         self.heard: list[Heard] = []
         """What the sources said last."""
+
+    def beside(self, other: Finder) -> None:
+        """The other one finds ways for the same device: while both search, one of them does so more quietly, and each
+        tells the other one whom it has found."""
+        self._other, other._other = other, self
+
+    def _favour(self, candidate: Candidate | None) -> None:
+        if self._other is not None and self._other._search is not None:
+            self._other._search.favour(candidate)
 
     async def find(self, enter: Callable[[Candidate], Awaitable[Way]], say: Callable[[str], None]) -> Way:
         """A way in, within ten seconds. enter: goes in; raises `WayError` where another one may be tried, anything else
@@ -102,7 +114,8 @@ class Finder:
             self._learn(attempt)
 
         now = asyncio.get_running_loop().time()
-        search: Search[Way] = Search(Race(now, slow=self._slow), self._knock, enter, tell)
+        most = 1 if self._other is not None and self._other._search is not None else MOST
+        search: Search[Way] = Search(Race(now, slow=self._slow, most=most), self._knock, enter, tell)
         self._search = search  # type: ignore[assignment]
         self._begin_gathering()
         try:
@@ -111,6 +124,7 @@ class Finder:
             way = await search.run()
         finally:
             self._search = None
+            self._favour(None)
             self._send_report(attempts)
         if self._gathering is not None and self._gathering.done():
             self._gathering.result()
@@ -125,6 +139,7 @@ class Finder:
 
     async def entered(self, candidate: Candidate) -> None:
         """The way in is by this one now."""
+        self._favour(candidate)
         self._memory.won(self._role, candidate)
         await self._memory.save()
 
@@ -199,6 +214,10 @@ class Finder:
             return best
         cost_s = self._memory.cost_s(best) or 0.0
         return best if cost_s < min(mine_s - BETTER_S, mine_s / BETTER_BY) else None
+
+    def slow(self, candidate: Candidate) -> bool:
+        """It took so long to prove itself that whatever moves beside messages stands in their way."""
+        return (self._memory.cost_s(candidate) or 0.0) >= SLOW_S
 
     async def holds(self, candidate: Candidate) -> bool:
         """Many bytes come through from there. If not, that is remembered and reported."""

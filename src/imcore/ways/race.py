@@ -6,16 +6,18 @@ The first that is verified enters first; whoever is welcomed has won. The rules:
 
 - Who won here before goes first, and has a stagger's head start. Then by level, by turn, and by what is known of speed.
   Those that nothing tells apart start together: so the fastest of them is found by running, not by luck.
-- At most three are in flight. The next one starts a stagger after the last, and at once when one has failed.
+- At most three are in flight; one, as long as another race of the same device may find the way. The next one starts a
+  stagger after the last, and at once when one has failed.
 - A higher level starts only when all of the lower ones have failed or are overdue.
 - Failures are doubts, never bans. A machine that fails twice counts as one level up; a port and way that fails at one
   machine is tried later at the others. What failed before is last. So no candidate is ever left out.
 - Who is overdue makes room for one that waits; only the oldest in flight keeps its place, for networks that are slow
   rather than silent. After ten seconds it is over.
 - A port that is dropped without a word costs its stagger, not a timeout. A port and way by which two machines refuse,
-  or have not even let themselves be connected to within a stagger, comes after the others. Who has no connection
-  makes room for another port and way, and has a second turn: after a stagger if somebody else goes the same way, else
-  after three.
+  or say nothing for a stagger, comes after the others. Who is silent makes room for another port and way, and has a
+  second turn: after a stagger if somebody else goes the same way, else after three.
+- All of these times are for networks that are not slow. Nobody is silent before five times what connecting took him,
+  or, until he is connected, what it took the fastest.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ STAGGER_S = 0.25
 MOST = 3
 LIMIT_S = 10.0
 ROOM = 3
-"""So many staggers one has a place without being connected, if another port and way waits for it."""
+"""So many staggers one has a place without an answer, if another port and way waits for it."""
+TRIPS = 5
+"""Nobody is late within so many times what connecting took: TLS and a proof are four round trips at the most."""
 OVERDUE_S = 1.0
 """After so long an answer is not to be counted on, seconds."""
 PATIENCE_S = 3.0
@@ -79,14 +83,14 @@ class Decision(msgspec.Struct, frozen=True):
 class _Runner:
     """An entry that was started."""
 
-    __slots__ = ("began", "connected", "counted", "doubted", "entry", "took")
+    __slots__ = ("began", "connect_s", "counted", "doubted", "entry", "took")
 
     def __init__(self, entry: Entry, now: float) -> None:
         self.entry = entry
         self.began = now  # its knocking, then its entering
         self.took = 0.0
         self.doubted = False  # in what it does now
-        self.connected = False  # somebody is there
+        self.connect_s: float | None = None  # what connecting took; None = nobody is there yet
         self.counted = False  # and that, or another failure of it, is among the race's doubts
 
 
@@ -117,8 +121,9 @@ class Race:
         self._ready: dict[Candidate, _Runner] = {}  # verified, in the order in which they were
         self._entering: _Runner | None = None
         self._doubts: Counter[str] = Counter()
-        self._mute: dict[str, set[str]] = {}  # by port and way: machines that refused, or were silent for a stagger
-        self._passing: set[str] = set()  # ports and ways by which a connection came about
+        self._mute: dict[str, set[str]] = {}  # by port and way: machines that refused, or were silent
+        self._passing: set[str] = set()  # ports and ways by which somebody was verified
+        self._trip = inf  # what connecting took the fastest
         self._yielded: set[Candidate] = set()
         self._now = now  # of the last step
         self._next_at = now  # when the next one may start
@@ -141,18 +146,20 @@ class Race:
         """No more will join."""
         self._complete = True
 
-    def connected(self, candidate: Candidate) -> None:
-        """There is a connection. Nothing, if it was dropped meanwhile; the same holds for the next three."""
+    def connected(self, candidate: Candidate, connect_s: float) -> None:
+        """There is a connection, so many seconds after its start. Nothing, if it was dropped meanwhile; the same holds
+        for the next three."""
         runner = self._knocking.get(candidate)
-        if runner is not None and not runner.connected:
-            runner.connected = True
-            self._passing.add(candidate.path)
+        if runner is not None and runner.connect_s is None:
+            runner.connect_s = connect_s
+            self._trip = min(self._trip, connect_s)
 
     def verified(self, candidate: Candidate, now: float) -> None:
         """It has proven who it is."""
         runner = self._knocking.pop(candidate, None)
         if runner is not None:
             runner.took = now - runner.began
+            self._passing.add(candidate.path)
             self._ready[candidate] = runner
 
     def entered(self, candidate: Candidate) -> None:
@@ -167,11 +174,20 @@ class Race:
         if runner is None and self._entering is not None and self._entering.entry.candidate == candidate:
             runner, self._entering = self._entering, None
         if runner is not None and not self.over:
-            if not (runner.connected or runner.took or alone):
+            if not (runner.connect_s is not None or runner.took or alone):
                 self._mute.setdefault(candidate.path, set()).add(candidate.machine)
             runner.counted = runner.counted or alone
             self._doubt(runner)
             self._next_at = now
+
+    def favour(self, candidate: Candidate | None, now: float) -> None:
+        """Another race of this device is over, and this one has won it: if it waits here, it is next. None: nobody has.
+        From now on as many as usual are in flight."""
+        self._most = MOST
+        for place, entry in enumerate(self._waiting):
+            if entry.candidate == candidate:
+                self._waiting[place] = msgspec.structs.replace(entry, favourite=True, wait_s=0.0)
+                self._next_at = now
 
     # What to do about it.
 
@@ -199,21 +215,21 @@ class Race:
         for runner in self._flying:
             times.append(self._deadline(runner))
             if not runner.doubted:
-                times.append(runner.began + self._overdue)
+                times.append(self._overdue_at(runner))
         if self._waiting:
-            mute = [runner for runner in self._knocking.values() if not runner.connected]
-            times += [runner.began + count * self._stagger for runner in mute for count in (1, ROOM)]
+            knocking = self._knocking.values()
+            times += [runner.began + self._room(runner, count) for runner in knocking for count in (1, ROOM)]
         return min(time for time in times if time > self._now)
 
     def _listen(self, now: float) -> None:
-        """Who could not be connected to by now?"""
+        """Who should have said something by now?"""
         for candidate, runner in self._knocking.items():
-            if not runner.connected and now >= runner.began + self._stagger:
+            if now >= runner.began + self._room(runner, 1):
                 self._mute.setdefault(candidate.path, set()).add(candidate.machine)
 
     def _give_up(self, now: float) -> list[Decision]:
         for runner in self._flying:
-            if now >= runner.began + self._overdue:
+            if now >= self._overdue_at(runner):
                 self._doubt(runner)
         late = [runner for runner in self._flying if now >= self._deadline(runner)]
         for runner in late:
@@ -266,10 +282,8 @@ class Race:
             candidate = one.entry.candidate
             before = [each for each in self._flying if each is not one and each.began <= one.began]
             behind = any(each.entry.candidate.path == candidate.path for each in before)
-            patience = (1 if behind else ROOM) * self._stagger
             if (
-                not one.connected
-                and now >= one.began + patience
+                now >= one.began + self._room(one, 1 if behind else ROOM)
                 and candidate.path != best.candidate.path
                 and candidate not in self._yielded
             ):
@@ -279,6 +293,18 @@ class Race:
                 self._waiting.append(one.entry)
                 return Decision(Act.DROP, candidate)
         return None
+
+    def _room(self, runner: _Runner, staggers: int) -> float:
+        """How long after its start it may have to make room for another port and way."""
+        return max(staggers * self._stagger, self._slowness(runner))
+
+    def _slowness(self, runner: _Runner) -> float:
+        """How long an answer may take here, as far as connecting has shown."""
+        trip = self._trip if runner.connect_s is None else runner.connect_s
+        return TRIPS * trip if trip < inf else 0.0
+
+    def _overdue_at(self, runner: _Runner) -> float:
+        return runner.began + max(self._overdue, self._slowness(runner))
 
     def _is_mute(self, entry: Entry) -> bool:
         """Its port and way is one by which nobody is reached, as it seems."""
@@ -342,6 +368,7 @@ class Race:
     def _deadline(self, runner: _Runner) -> float:
         """Until when it has time: to the end, if nobody else could use it. Who proved itself quickly is expected to
         answer quickly, where others are ready to take its place."""
+        patience = max(self._patience, 2 * self._slowness(runner))
         if runner is self._entering and self._ready:
-            return runner.began + min(max(self._overdue, 5 * runner.took), self._patience)
-        return runner.began + self._patience if self._waiting else self._end
+            return runner.began + min(max(self._overdue, TRIPS * runner.took), patience)
+        return runner.began + patience if self._waiting else self._end

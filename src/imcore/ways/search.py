@@ -71,6 +71,11 @@ class Search(Generic[Way]):
         self._race.complete()
         self._moved.set()
 
+    def favour(self, candidate: Candidate | None) -> None:
+        """Another search of this device is over; this one has won it, or nobody has."""
+        self._race.favour(candidate, self._loop.time())
+        self._moved.set()
+
     async def run(self) -> Way | None:
         """The way in; None if there is none now."""
         try:
@@ -151,8 +156,9 @@ class Search(Generic[Way]):
         self._race.failed(candidate, self._loop.time(), alone=error.outcome == Outcome.TLS_NAME.name)
 
     def _look(self, candidate: Candidate) -> None:
-        if self._progress[candidate].connect_s is not None:
-            self._race.connected(candidate)
+        connect_s = self._progress[candidate].connect_s
+        if connect_s is not None:
+            self._race.connected(candidate, connect_s)
 
     def _broken(self, error: Exception) -> None:
         if self._failure is None:
