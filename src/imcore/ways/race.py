@@ -370,5 +370,6 @@ class Race:
         answer quickly, where others are ready to take its place."""
         patience = max(self._patience, 2 * self._slowness(runner))
         if runner is self._entering and self._ready:
-            return runner.began + min(max(self._overdue, TRIPS * runner.took), patience)
+            quick = max(self._overdue, self._slowness(runner), TRIPS * runner.took)
+            return runner.began + min(quick, patience)
         return runner.began + patience if self._waiting else self._end
