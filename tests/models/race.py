@@ -166,12 +166,13 @@ def judge(course: Course, winner: Candidate | None) -> None:
     assert course.ended_s <= LIMIT_S
     seen = Judge(course)
     flying, entering, began, tried, troubled = seen.flying, seen.entering, seen.began, seen.tried, seen.troubled
-    last_start = last_failure = -1.0
+    last_start = last_failure = learned = -1.0
     yielded: set[Candidate] = set()
     for step, (when, what, candidate) in enumerate(course.trace):
         seen.look(when, decides=what in ("knock", "enter", "drop"))
         if what == "connected":
             seen.linked[candidate] = when - began[candidate]
+            learned = when
             seen.trip = min(seen.trip or seen.linked[candidate], seen.linked[candidate])
         elif what == "knock":
             assert candidate not in tried, "nobody starts twice"
@@ -223,7 +224,7 @@ def judge(course: Course, winner: Candidate | None) -> None:
         assert len(flying) <= MOST
         waiting = {one for one, way in ways.items() if way.joins_s < when} - tried
         patient = all(when - began[one] <= max(PATIENCE_S, 2 * seen.slowness(one)) + 1e-9 for one in flying)
-        assert patient or not waiting or when >= LIMIT_S, "it was waited for too long"
+        assert patient or not waiting or when >= LIMIT_S or when == learned, "it was waited for too long"
     assert not flying, "what was started has an end"
     if winner is None and course.ended_s < LIMIT_S:
         assert tried == set(ways), "nobody is left out"
