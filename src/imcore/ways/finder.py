@@ -95,7 +95,7 @@ class Finder:
 
     def beside(self, other: Finder) -> None:
         """The other one finds ways for the same device: while both search, one of them does so more quietly, and each
-        tells the other one whom it has found."""
+        tells the other one who has proven himself first."""
         self._other, other._other = other, self
 
     def _favour(self, candidate: Candidate | None) -> None:
@@ -112,6 +112,9 @@ class Finder:
         def tell(attempt: Attempt) -> None:
             attempts.append(attempt)
             self._learn(attempt)
+            proven = [one.candidate for one in attempts if one.outcome == Outcome.OK.name]
+            if len(proven) == 1:
+                self._favour(proven[0])
 
         now = asyncio.get_running_loop().time()
         most = 1 if self._other is not None and self._other._search is not None else MOST
@@ -139,7 +142,6 @@ class Finder:
 
     async def entered(self, candidate: Candidate) -> None:
         """The way in is by this one now."""
-        self._favour(candidate)
         self._memory.won(self._role, candidate)
         await self._memory.save()
 

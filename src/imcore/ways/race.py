@@ -181,13 +181,15 @@ class Race:
             self._next_at = now
 
     def favour(self, candidate: Candidate | None, now: float) -> None:
-        """Another race of this device is over, and this one has won it: if it waits here, it is next. None: nobody has.
-        From now on as many as usual are in flight."""
-        self._most = MOST
+        """Another race of this device has seen this one prove itself: if it waits here, it is next. None: that race is
+        over. In both cases as many as usual are in flight from here on."""
         for place, entry in enumerate(self._waiting):
             if entry.candidate == candidate:
                 self._waiting[place] = msgspec.structs.replace(entry, favourite=True, wait_s=0.0)
                 self._next_at = now
+                self._most = MOST
+        if candidate is None:
+            self._most = MOST
 
     # What to do about it.
 

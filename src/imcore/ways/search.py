@@ -72,7 +72,7 @@ class Search(Generic[Way]):
         self._moved.set()
 
     def favour(self, candidate: Candidate | None) -> None:
-        """Another search of this device is over; this one has won it, or nobody has."""
+        """Another search of this device has seen this one prove itself; None: that search is over."""
         self._race.favour(candidate, self._loop.time())
         self._moved.set()
 
