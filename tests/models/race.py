@@ -166,13 +166,15 @@ def judge(course: Course, winner: Candidate | None) -> None:
     assert course.ended_s <= LIMIT_S
     seen = Judge(course)
     flying, entering, began, tried, troubled = seen.flying, seen.entering, seen.began, seen.tried, seen.troubled
-    last_start = last_failure = learned = -1.0
+    last_start = last_failure = learned = slow_at = slow = -1.0
     yielded: set[Candidate] = set()
     for step, (when, what, candidate) in enumerate(course.trace):
         seen.look(when, decides=what in ("knock", "enter", "drop"))
         if what == "connected":
             seen.linked[candidate] = when - began[candidate]
             learned = when
+            if not seen.trip and seen.linked[candidate] > STAGGER_S:
+                slow_at, slow = when, began[candidate]
             seen.trip = min(seen.trip or seen.linked[candidate], seen.linked[candidate])
         elif what == "knock":
             assert candidate not in tried, "nobody starts twice"
@@ -204,6 +206,15 @@ def judge(course: Course, winner: Candidate | None) -> None:
             flying.add(candidate)
             began[candidate] = when
             seen.overdue.discard(candidate)
+        elif (
+            what == "drop"
+            and when == slow_at
+            and began[candidate] > slow
+            and not (candidate in seen.linked or candidate in seen.overdue)
+        ):
+            assert candidate not in entering
+            flying.remove(candidate)
+            tried.remove(candidate)
         elif what == "drop" and seen.yields(step):
             assert candidate not in yielded | entering
             yielded.add(candidate)

@@ -161,6 +161,17 @@ def test_a_slow_network_is_waited_for_by_the_oldest_and_by_who_is_connected() ->
         assert course.ended_s <= 3 * connect_s + STAGGER_S, "no later than the first one's own time"
 
 
+def test_what_was_started_because_a_slow_network_seemed_silent_is_called_back() -> None:
+    ways = [way(1, knock_s=0.8, connect_s=0.4, port=port, turn=port) for port in (1, 2)]
+    course = Course(ways)
+    assert course.run() == ways[0].entry.candidate
+    judge(course, ways[0].entry.candidate)
+    assert [(when, what) for when, what, whom in course.trace if whom == ways[1].entry.candidate] == [
+        (STAGGER_S, "knock"),
+        (0.4, "drop"),
+    ]
+
+
 def test_a_name_that_is_not_in_a_certificate_speaks_against_nobody_else() -> None:
     race = Race(0.0)
     by_address, by_name, other = (way(machine, port=443).entry for machine in (1, 2, 3))

@@ -17,7 +17,8 @@ The first that is verified enters first; whoever is welcomed has won. The rules:
   or say nothing for a stagger, comes after the others. Who is silent makes room for another port and way, and has a
   second turn: after a stagger if somebody else goes the same way, else after three.
 - All of these times are for networks that are not slow. Nobody is silent before five times what connecting took him,
-  or, until he is connected, what it took the fastest.
+  or, until he is connected, what it took the fastest. If the first connection takes longer than a stagger, it was
+  slowness and not silence: who was started out of impatience and has no connection waits again, for as long.
 """
 
 from __future__ import annotations
@@ -124,6 +125,7 @@ class Race:
         self._mute: dict[str, set[str]] = {}  # by port and way: machines that refused, or were silent
         self._passing: set[str] = set()  # ports and ways by which somebody was verified
         self._trip = inf  # what connecting took the fastest
+        self._hasty = inf  # who was started after this was started out of impatience
         self._yielded: set[Candidate] = set()
         self._now = now  # of the last step
         self._next_at = now  # when the next one may start
@@ -152,6 +154,9 @@ class Race:
         runner = self._knocking.get(candidate)
         if runner is not None and runner.connect_s is None:
             runner.connect_s = connect_s
+            if self._trip == inf and connect_s > self._stagger:
+                self._hasty = runner.began
+                self._next_at = max(self._next_at, runner.began + TRIPS * connect_s)
             self._trip = min(self._trip, connect_s)
 
     def verified(self, candidate: Candidate, now: float) -> None:
@@ -201,7 +206,8 @@ class Race:
             return self._finish(late=self.winner is None)
         self._now = now
         self._listen(now)
-        done = self._give_up(now)
+        done = self._call_back()
+        done += self._give_up(now)
         done += self._enter(now)
         done += self._start(now)
         if self._complete and not (self._waiting or self._knocking or self._ready or self._entering):
@@ -228,6 +234,16 @@ class Race:
         for candidate, runner in self._knocking.items():
             if now >= runner.began + self._room(runner, 1):
                 self._mute.setdefault(candidate.path, set()).add(candidate.machine)
+
+    def _call_back(self) -> list[Decision]:
+        """Who was started only because a slow network seemed to be silent."""
+        unconnected = [one for one in self._knocking.values() if one.connect_s is None and not one.doubted]
+        hasty = [one for one in unconnected if one.began > self._hasty]
+        self._hasty = inf
+        for one in hasty:
+            del self._knocking[one.entry.candidate]
+            self._waiting.append(one.entry)
+        return [Decision(Act.DROP, one.entry.candidate) for one in hasty]
 
     def _give_up(self, now: float) -> list[Decision]:
         for runner in self._flying:
