@@ -123,7 +123,7 @@ class Channel:
                 failure = link.reason
                 if replaced and failure.code == "superseded":  # by our own, which then did not come about
                     failure = LinkClosed(failure.code, failure.text, 0)
-                self._settled = link.served or link.again
+                self._settled = link.same_way
                 if link is self.link and link.open:  # it was time to leave
                     self._moving = True
                     continue

@@ -205,6 +205,8 @@ class Connection:
 
     def lost(self, link: ClientLink) -> bool:
         """The link is over; False if it was not one that is used."""
+        if link is self.short.link and self.long.link is not None and link.reason.code == "timeout":
+            self._see(self.long.link)  # it stands where silence is now
         if link is self.long.link:
             self.spare.begin(None)
         return self.long.lost(link) or self.short.lost(link)

@@ -74,6 +74,10 @@ class ExchangeLink(ClientLink):
     def room(self) -> int:
         return 0 if self.sealed else max(0, self.tunnel.manner.now.body - self.queued)
 
+    @property
+    def same_way(self) -> bool:
+        return self.served or self.again
+
     def hello(self, hello: Hello, patience: float) -> None:
         if self.path == "down":
             poll_ms = 1 if self._quick else round(self.tunnel.manner.now.hold_s * 1000)

@@ -152,6 +152,11 @@ class ClientLink(Link):
         """Bytes of messages that may be said on it now."""
         return ROOM_MOST
 
+    @property
+    def same_way(self) -> bool:
+        """The next link may go the same way, without a look at others: this one did not end in a silence."""
+        return (self.served or self.again) and self.reason.code != "timeout"
+
     def due(self) -> None:
         """An answer is due: from here on a silence means something."""
         if self.beat is not None and not self.beat.waiting and not self.awaiting:
