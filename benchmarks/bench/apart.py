@@ -138,8 +138,8 @@ def row(plan: Plan) -> RowResult:
     notes = [
         "Every process is on Redis. Flooded: 1,000 members of a room are sent as much as their gateway can, the device "
         f"is one more and reads {READS // 1000} kB a second, as on a poor network, and {DEAF} read nothing. Apart, the "
-        "gateway of the room has one core, with the load, which has less of it (nice 10): its listeners stand for other "
-        "machines. The gateway for what goes up, the service and Redis share the other core.",
+        "gateway of the room has one core, with the load, which has less of it (nice 10): its listeners are other "
+        "machines' work. The gateway for what goes up, the service and Redis share the other core.",
         *(f"{name}: p99 flooded ÷ alone {value.median:,.2f}" for name in CASES if (value := _grown(case, name))),
     ]
     return RowResult("split", "a send's ACK while rooms are at full load", [case], verdicts, notes)
