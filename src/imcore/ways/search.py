@@ -134,8 +134,9 @@ class Search(Generic[Way]):
             self._broken(error)
         else:
             self._verified.add(candidate)
-            self._ended(candidate, None, entered=False)
             self._race.verified(candidate, self._loop.time())
+            self._moved.set()  # before others are told of it
+            self._ended(candidate, None, entered=False)
         self._moved.set()
 
     async def _entered(self, candidate: Candidate) -> None:
