@@ -36,7 +36,7 @@ cdef class Hub:
     cdef object loop
     cdef TimerWheel wheel
     cdef readonly uint32_t tick_ms
-    cdef public size_t window           # bytes queued for a link from which on the oldest room messages among them are dropped
+    cdef public size_t window           # bytes queued for a link beyond which its oldest room messages are dropped
     cdef readonly uint64_t frames_in, frames_out, bytes_in, bytes_out, relayed, dropped, links
     cdef int poller                     # epoll descriptor, -1 elsewhere than on Linux
     cdef bytearray memory

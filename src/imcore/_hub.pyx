@@ -62,8 +62,9 @@ cdef class Hub:
     """All links of one event loop, and its one receive buffer, poller and timer wheel.
 
     loop: the running asyncio or uvloop loop. tick_ms: the wheel's resolution, milliseconds. window: bytes that may wait
-    for a link before the oldest room messages among them are dropped and its own requests are no longer read. native: False makes links
-    ride on asyncio's transports only, as they do where there is no epoll. Everything is called on the loop's thread.
+    for a link before the oldest room messages among them are dropped and its own requests are no longer read. native:
+    False makes links ride on asyncio's transports only, as they do where there is no epoll. Everything is called on the
+    loop's thread.
 
     What a link's owner raises ends that link and goes to the loop's exception handler; SystemExit and KeyboardInterrupt
     go on to the loop when the turn is done.

@@ -115,8 +115,8 @@ cdef inline uint8_t *output_reserve(output_t *out, size_t n) noexcept nogil:
     return chunk.data
 
 
-# Let go of n bytes or more of rooms' batches, the oldest first and none that has begun to go out: how many messages that
-# were; 0 when there are not so many bytes of them, and nothing is done.
+# Let go of n bytes or more of rooms' batches, the oldest first and none that has begun to go out: how many messages
+# that were; 0 when there are not so many bytes of them, and nothing is done.
 cdef inline uint32_t output_thin(output_t *out, size_t n) noexcept nogil:
     cdef segment_t *seg
     cdef size_t bytes = 0

@@ -210,7 +210,7 @@ cdef inline bint crowded(Link link, const chunk_t *chunk) noexcept:
 
 
 cdef bint thin(Link link, const chunk_t *chunk) noexcept:
-    """Drop of the rooms' messages that wait for this link as many as the batch needs, the oldest first; its own stay."""
+    """Drop as many of the rooms' messages that wait for it as the batch needs, the oldest first; its own stay."""
     cdef output_t *out = link.io.output
     cdef uint32_t messages = output_thin(out, min(out.bytes + chunk.len - link.hub.window, out.bytes))
     link.hub.dropped += messages
