@@ -14,10 +14,11 @@ import uvloop
 from imcore.bus.embedded import EmbeddedBus
 from imcore.bus.ports import Bus, Uplink, Wake
 from imcore.bus.redis import RedisBus
+from imcore.bus.redis.pipe import Pipe
 from imcore.messages import Refusal
 from tests import redis_server
 
-__all__ = ["ENGINES", "SHARDS", "Engine", "Link", "Taker", "run", "until", "uplink"]
+__all__ = ["ENGINES", "SHARDS", "Engine", "Link", "Taker", "pipe", "run", "until", "uplink"]
 
 
 SHARDS = 4
@@ -31,6 +32,13 @@ def on_redis(cluster: bool, data: str | os.PathLike[str], **limits: Any) -> Bus:
     if redis_server.missing is not None:
         pytest.skip(redis_server.missing)
     return RedisBus(redis_server.shared(cluster).url, space=f"test {os.fspath(data)}", shards=SHARDS, **limits)
+
+
+def pipe(bus: Bus) -> Pipe:
+    """What is between an open engine and Redis."""
+    assert isinstance(bus, RedisBus)
+    assert bus._pipe is not None
+    return bus._pipe
 
 
 ENGINES: dict[str, Engine] = {

@@ -15,7 +15,7 @@ from imcore.bus.redis.audit import audit, letters, settle_letter
 from imcore.errors import EngineError
 from imcore.messages import Resume
 from tests import redis_server
-from tests.bus.engines import Link, Taker, run, until, uplink
+from tests.bus.engines import Link, Taker, pipe, run, until, uplink
 from tests.redis_server import RedisServer
 
 pytestmark = pytest.mark.skipif(redis_server.missing is not None, reason=redis_server.missing or "")
@@ -38,10 +38,6 @@ async def process(server: RedisServer, **options: Any) -> AsyncIterator[RedisBus
         yield bus
     finally:
         await bus.close()
-
-
-def pipe(bus: RedisBus) -> Any:
-    return bus._pipe
 
 
 async def away(bus: RedisBus) -> None:

@@ -11,7 +11,7 @@ import pytest
 from imcore.bus.ports import Route
 from imcore.bus.redis import RedisBus
 from tests import redis_server
-from tests.bus.engines import Link, Taker, run, until, uplink
+from tests.bus.engines import Link, Taker, pipe, run, until, uplink
 from tests.redis_server import RedisServer
 
 pytestmark = pytest.mark.skipif(redis_server.missing is not None, reason=redis_server.missing or "")
@@ -90,7 +90,7 @@ def test_only_what_is_settled_leaves_the_queue(server: RedisServer) -> None:
         messages = await taker.took(10)
         queue = bus._keys.queue(bus._keys.shard("alice")).decode()
         bus.queue.settle([messages[7], messages[2]])  # in any order
-        await bus._pipe.quiet()  # type: ignore[union-attr]
+        await pipe(bus).quiet()
         assert server.command("XLEN", queue) == b":8\r\n"
         kept = [int(id) for id in re.findall(rb"\r\n(\d+)-0\r\n", server.command("XRANGE", queue, "-", "+"))]
         assert kept == [1, 2, 4, 5, 6, 7, 9, 10]

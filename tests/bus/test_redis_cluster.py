@@ -13,7 +13,7 @@ from imcore.bus.redis import RedisBus
 from imcore.bus.redis.audit import audit
 from imcore.errors import EngineError
 from tests import redis_server
-from tests.bus.engines import Link, Taker, run, until, uplink
+from tests.bus.engines import Link, Taker, pipe, run, until, uplink
 from tests.redis_server import RedisCluster, RedisServer
 
 pytestmark = pytest.mark.skipif(redis_server.missing is not None, reason=redis_server.missing or "")
@@ -33,6 +33,11 @@ def has(master: RedisServer, key: str) -> bool:
     return master.command("EXISTS", key) == b":1\r\n"
 
 
+async def answered(link: Link, before: int) -> None:
+    """More than so many answers have come."""
+    await until(lambda: len(link.answers) > before, timeout_s=20)
+
+
 def test_messages_cross_it_whichever_master_a_process_was_told_and_the_books_are_right(cluster: RedisCluster) -> None:
     async def main() -> None:
         one, two = (RedisBus(master.url, space="crossing", shards=SHARDS) for master in cluster.masters[:2])
@@ -46,7 +51,7 @@ def test_messages_cross_it_whichever_master_a_process_was_told_and_the_books_are
             *(two.routes.claim(Route(user, "phone", "two", "phone", "both", n)) for n, user in enumerate(users))
         )
         one._services.tell()
-        await one._pipe.quiet()  # type: ignore[union-attr]
+        await pipe(one).quiet()
         for user in users:
             one.queue.put(uplink(1, user=user), link)
         messages = await taker.took(len(users))
@@ -54,7 +59,7 @@ def test_messages_cross_it_whichever_master_a_process_was_told_and_the_books_are
             assert await one.inbox.append(message.user, "chat", message.body, message.key) == 1
         await until(lambda: sorted(wake.user for wake in taker.wakes) == sorted(users))
         two.push.joined("two", "hall")
-        await two._pipe.quiet()  # type: ignore[union-attr]
+        await pipe(two).quiet()
         await one.push.broadcast("hall", b"hello")
         await until(lambda: taker.rooms == [("hall", b"hello")])
         two.queue.settle(messages)
@@ -86,7 +91,7 @@ def test_while_a_master_is_away_sends_are_refused_and_all_goes_on_when_it_return
         away = cluster.masters[2]
         assert has(away, "away:{0}:meta")
         away.kill()
-        await until(lambda: not bus._pipe.up)  # type: ignore[union-attr]
+        await until(lambda: not pipe(bus).up)
         bus.queue.put(uplink(2, user=user), link)
         refusal = link.answers[-1][1]
         assert refusal is not None
@@ -99,10 +104,10 @@ def test_while_a_master_is_away_sends_are_refused_and_all_goes_on_when_it_return
         while link.durable != [1, 2]:  # as a client does
             told = len(link.answers)
             bus.queue.put(uplink(2, user=user), link)
-            await until(lambda told=told: len(link.answers) > told, timeout_s=20)  # type: ignore[misc]
+            await answered(link, told)
             await asyncio.sleep(0.02)
         assert [message.id for message in await taker.took(2)] == [1, 2]
-        await until(lambda: bus._pipe.up, timeout_s=20)  # type: ignore[union-attr]
+        await until(lambda: pipe(bus).up, timeout_s=20)
         assert await bus.inbox.append(user, "chat", b"x") == 1
         assert lost == []
         await bus.close()
@@ -133,7 +138,7 @@ def test_a_shard_whose_slot_has_moved_is_found_on_its_new_master(cluster: RedisC
             master.command("CLUSTER", "SETSLOT", slot, "NODE", names[target])
         pushed = asyncio.ensure_future(bus.inbox.append(user, "chat", b"2"))  # it comes back: the shard has moved
         assert await pushed == 2
-        await until(lambda: bus._pipe.up)  # type: ignore[union-attr]
+        await until(lambda: pipe(bus).up)
         bus.queue.put(uplink(2, user=user), link)
         await until(lambda: link.durable == [1, 2])
         assert [message.id for message in await taker.took(2)] == [1, 2]

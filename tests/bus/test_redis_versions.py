@@ -15,7 +15,7 @@ from imcore.bus.redis.routes import RedisRoutes
 from imcore.bus.redis.script import source
 from imcore.errors import EngineError
 from tests import redis_server
-from tests.bus.engines import Link, Taker, run, until, uplink
+from tests.bus.engines import Link, Taker, pipe, run, until, uplink
 from tests.redis_server import RedisServer
 
 pytestmark = pytest.mark.skipif(redis_server.missing is not None, reason=redis_server.missing or "")
@@ -76,7 +76,7 @@ def test_what_a_newer_version_adds_an_older_one_reads_past(
         gateway.push.attach("gateway", down.wakes.extend, lambda room, body: down.rooms.append((room, body)))
         await until(lambda: len(service._consumer._held) == 2)
         gateway._services.tell()
-        await gateway._pipe.quiet()  # type: ignore[union-attr]
+        await pipe(gateway).quiet()
         routes = [Route(f"user {n}", "phone", "gateway", "phone", "both", n + 1, "app/1") for n in range(10)]
         for route in routes:
             assert await gateway.routes.claim(route) is None
@@ -95,7 +95,7 @@ def test_what_a_newer_version_adds_an_older_one_reads_past(
             assert [stored.body for stored in await gateway.inbox.read(route.user, 0, 10, 1000)] == [b"body 1"]
             gateway.inbox.taken(route.user, "phone", 1)
         gateway.push.joined("gateway", "hall")
-        await gateway._pipe.quiet()  # type: ignore[union-attr]
+        await pipe(gateway).quiet()
         await service.push.broadcast("hall", b"hello")
         await until(lambda: down.rooms == [("hall", b"hello")])
         await gateway.close()

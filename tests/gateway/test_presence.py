@@ -22,7 +22,7 @@ from imcore.gateway.limits import Limits
 from imcore.gateway.listeners import Listen
 from imcore.service import Service
 from tests import redis_server
-from tests.bus.engines import ENGINES, SHARDS
+from tests.bus.engines import ENGINES, SHARDS, pipe
 from tests.gateway.running import run, until
 from tests.gateway.wire import ACK, MSG, Wire, frame
 
@@ -175,7 +175,7 @@ def test_when_a_node_dies_those_who_stay_away_are_told_as_gone(tmp_path: Path, m
                 await dying.routes.claim(route)
                 dying.routes.presence(route)
             await until(lambda: len(here.told) == 20)
-            dying._pipe.abandon()  # type: ignore[attr-defined]  # as if killed
+            pipe(dying).abandon()  # as if killed
             await until(lambda: sorted(here.told[20:]) == sorted((f"user {n}", "phone", False) for n in range(20)), 15)
             await dying.close()
 

@@ -12,6 +12,7 @@ from imcore.bus.ports import Uplink
 from imcore.config import Bus
 from imcore.config import Node as NodeConfig
 from tests import redis_server
+from tests.bus.engines import pipe
 from tests.gateway.running import run, until
 from tests.gateway.wire import ACK, ERROR, FAILED, MSG, PING, PONG, Wire, frame, hello
 from tests.redis_server import RedisServer
@@ -47,7 +48,7 @@ def test_while_redis_is_away_links_stay_sends_and_newcomers_are_refused_and_all_
             assert {(await bob.hear()).type for _ in range(2)} == {ACK, MSG}
             bob.say(frame(ACK, 1))
             server.kill()
-            await until(lambda: not here.bus._pipe.up)  # type: ignore[attr-defined]
+            await until(lambda: not pipe(here.bus).up)
             bob.say(frame(MSG, 2, "echo", b"meanwhile"))
             answer = await bob.hear()
             assert (answer.type, answer.id, answer.flags, answer.map["code"]) == (ACK, 2, FAILED, "overloaded")
@@ -60,7 +61,7 @@ def test_while_redis_is_away_links_stay_sends_and_newcomers_are_refused_and_all_
                 assert (refused.type, refused.map["code"]) == (ERROR, "overloaded")
                 assert refused.map["retry_ms"]
             server.start()
-            await until(lambda: here.bus._pipe.up, 20)  # type: ignore[attr-defined]
+            await until(lambda: pipe(here.bus).up, 20)
             bob.say(frame(MSG, 2, "echo", b"meanwhile"))
             heard = {got.type: got for got in [await bob.hear(20), await bob.hear(20)]}
             assert (heard[ACK].id, heard[ACK].flags) == (2, 0)

@@ -14,6 +14,7 @@ from imcore import Config, ConfigError, Node, chat_service
 from imcore.config import Bus, parse
 from imcore.config import Node as NodeConfig
 from tests import redis_server
+from tests.bus.engines import pipe
 from tests.gateway.running import run, until
 from tests.gateway.wire import ACK, ERROR, JOIN, MSG, ROOM, WELCOME, Wire, frame, hello
 
@@ -110,7 +111,7 @@ def test_members_of_a_room_hear_each_other_on_any_node_once(tmp_path: Path, bus:
                 wire.say(frame(JOIN, 1, "hall"))
                 assert (await wire.hear()).type == ACK
             for each in (one, two):
-                await each.bus._pipe.quiet()  # type: ignore[attr-defined]
+                await pipe(each.bus).quiet()
             alice.say(frame(MSG, 0, "hall", b"hello", ROOM))
             for wire in (alice, ann, bob):
                 heard = await wire.hear()

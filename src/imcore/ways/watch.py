@@ -51,8 +51,12 @@ class Watch:
                 for begin in (self._listen, self._hang_on_the_clock):
                     try:
                         begin(stack)
-                    except (OSError, AttributeError, NotImplementedError):
-                        continue  # not here, as in some containers, or not on this loop
+                    except OSError:
+                        continue  # the system does not let us, as in some containers
+                    except AttributeError:
+                        continue  # this C library or Python has no such call
+                    except NotImplementedError:
+                        continue  # this loop waits for no descriptors
             stack.callback(self._rest)
             self._stack = stack.pop_all()
         return self

@@ -51,7 +51,7 @@ async def connect(pool: ConnectionPool, place: Place | None = None) -> AbstractC
         connection.host, connection.port = place  # type: ignore[attr-defined]  # a cluster is reached over TCP
     try:
         async with asyncio.timeout(ANSWER_S):
-            await connection.connect()  # type: ignore[no-untyped-call]
+            await connection.connect()  # type: ignore[no-untyped-call]  # nor here
     except BaseException:
         await connection.disconnect(nowait=True)
         raise
