@@ -1,11 +1,14 @@
-"""What holds for the whole suite: hypothesis profiles, and that nothing is skipped unseen in CI."""
+"""What holds for the whole suite: hypothesis profiles, a Redis for a test, and nothing is skipped unseen in CI."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
+
+from tests.redis_server import RedisServer
 
 IN_CI = os.environ.get("CI", "") not in ("", "0", "false")
 
@@ -14,6 +17,14 @@ settings.register_profile("everyday", deadline=None, print_blob=True)
 settings.register_profile("ci", deadline=None, print_blob=True, derandomize=True, database=None)
 settings.register_profile("sanitize", deadline=None, print_blob=True, max_examples=25)
 settings.load_profile("ci" if IN_CI else "everyday")
+
+
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    """A Redis of the test's own, which it may kill: what it has answered is on disk."""
+    server = RedisServer(sync="always")
+    yield server
+    server.close()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

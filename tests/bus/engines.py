@@ -18,7 +18,7 @@ from imcore.bus.redis.pipe import Pipe
 from imcore.messages import Refusal
 from tests import redis_server
 
-__all__ = ["ENGINES", "SHARDS", "Engine", "Link", "Taker", "pipe", "run", "until", "uplink"]
+__all__ = ["ENGINES", "SHARDS", "Engine", "Link", "Taker", "away", "back", "pipe", "run", "until", "uplink"]
 
 
 SHARDS = 4
@@ -99,6 +99,16 @@ async def until(holds: Callable[[], bool], what: str = "the condition", timeout_
     while not holds():
         assert asyncio.get_running_loop().time() < deadline, f"waited {timeout_s} s in vain for {what}"
         await asyncio.sleep(0.002)
+
+
+async def away(bus: Bus) -> None:
+    """Until the engine has noticed that its Redis is."""
+    await until(lambda: not pipe(bus).up, "the engine to notice that Redis is away")
+
+
+async def back(bus: Bus) -> None:
+    """Until the engine has found its Redis again, which may have to start first."""
+    await until(lambda: pipe(bus).up, "the engine to notice that Redis is back", 20)
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:

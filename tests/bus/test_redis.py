@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -15,18 +15,10 @@ from imcore.bus.redis.audit import audit, letters, settle_letter
 from imcore.errors import EngineError
 from imcore.messages import Resume
 from tests import redis_server
-from tests.bus.engines import Link, Taker, pipe, run, until, uplink
+from tests.bus.engines import Link, Taker, away, back, pipe, run, until, uplink
 from tests.redis_server import RedisServer
 
 pytestmark = pytest.mark.skipif(redis_server.missing is not None, reason=redis_server.missing or "")
-
-
-@pytest.fixture
-def server() -> Iterator[RedisServer]:
-    """One of the test's own, which it may kill."""
-    server = RedisServer(sync="always")
-    yield server
-    server.close()
 
 
 @asynccontextmanager
@@ -38,14 +30,6 @@ async def process(server: RedisServer, **options: Any) -> AsyncIterator[RedisBus
         yield bus
     finally:
         await bus.close()
-
-
-async def away(bus: RedisBus) -> None:
-    await until(lambda: not pipe(bus).up, "the engine to notice")
-
-
-async def back(bus: RedisBus) -> None:
-    await until(lambda: pipe(bus).up, "the engine to notice")
 
 
 class TestProcesses:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator
 
 import pytest
 
@@ -19,13 +18,6 @@ pytestmark = pytest.mark.skipif(redis_server.missing is not None, reason=redis_s
 SHARDS = 2
 TICKS = 3
 """Calls for each shard that may come of the second that passes, and of what it starts."""
-
-
-@pytest.fixture
-def server() -> Iterator[RedisServer]:
-    server = RedisServer()
-    yield server
-    server.close()
 
 
 def asked(server: RedisServer, command: str) -> int:

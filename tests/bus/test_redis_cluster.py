@@ -13,7 +13,7 @@ from imcore.bus.redis import RedisBus
 from imcore.bus.redis.audit import audit
 from imcore.errors import EngineError
 from tests import redis_server
-from tests.bus.engines import Link, Taker, pipe, run, until, uplink
+from tests.bus.engines import Link, Taker, away, back, pipe, run, until, uplink
 from tests.redis_server import RedisCluster, RedisServer
 
 pytestmark = pytest.mark.skipif(redis_server.missing is not None, reason=redis_server.missing or "")
@@ -88,26 +88,26 @@ def test_while_a_master_is_away_sends_are_refused_and_all_goes_on_when_it_return
         await taker.took(1)
         lost: list[object] = []
         bus.inbox.attach(lost.append)
-        away = cluster.masters[2]
-        assert has(away, "away:{0}:meta")
-        away.kill()
-        await until(lambda: not pipe(bus).up)
+        master = cluster.masters[2]
+        assert has(master, "away:{0}:meta")
+        master.kill()
+        await away(bus)
         bus.queue.put(uplink(2, user=user), link)
         refusal = link.answers[-1][1]
         assert refusal is not None
         assert refusal.retry_ms
         with pytest.raises(EngineError, match="away"):
             await bus.inbox.append(user, "chat", b"x")
-        away.start()
-        for master in cluster.masters:
-            cluster.met(master)
+        master.start()
+        for each in cluster.masters:
+            cluster.met(each)
         while link.durable != [1, 2]:  # as a client does
             told = len(link.answers)
             bus.queue.put(uplink(2, user=user), link)
             await answered(link, told)
             await asyncio.sleep(0.02)
         assert [message.id for message in await taker.took(2)] == [1, 2]
-        await until(lambda: pipe(bus).up, timeout_s=20)
+        await back(bus)
         assert await bus.inbox.append(user, "chat", b"x") == 1
         assert lost == []
         await bus.close()
@@ -138,7 +138,7 @@ def test_a_shard_whose_slot_has_moved_is_found_on_its_new_master(cluster: RedisC
             master.command("CLUSTER", "SETSLOT", slot, "NODE", names[target])
         pushed = asyncio.ensure_future(bus.inbox.append(user, "chat", b"2"))  # it comes back: the shard has moved
         assert await pushed == 2
-        await until(lambda: pipe(bus).up)
+        await back(bus)
         bus.queue.put(uplink(2, user=user), link)
         await until(lambda: link.durable == [1, 2])
         assert [message.id for message in await taker.took(2)] == [1, 2]

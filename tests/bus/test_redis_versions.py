@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 import msgspec
 import pytest
@@ -33,13 +32,6 @@ ADDED = {
     b"cmsgpack.pack({now + ms, routes})": b"cmsgpack.pack({now + ms, routes, 'newer'})",
 }  # fmt: skip
 """What a newer version may do: each of these adds to what is there."""
-
-
-@pytest.fixture
-def server() -> Iterator[RedisServer]:
-    server = RedisServer()
-    yield server
-    server.close()
 
 
 async def newer(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> RedisBus:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,19 +11,12 @@ from imcore.bus.ports import Uplink
 from imcore.config import Bus
 from imcore.config import Node as NodeConfig
 from tests import redis_server
-from tests.bus.engines import pipe
-from tests.gateway.running import run, until
+from tests.bus.engines import away, back
+from tests.gateway.running import run
 from tests.gateway.wire import ACK, ERROR, FAILED, MSG, PING, PONG, Wire, frame, hello
 from tests.redis_server import RedisServer
 
 pytestmark = pytest.mark.skipif(redis_server.missing is not None, reason=redis_server.missing or "")
-
-
-@pytest.fixture
-def server() -> Iterator[RedisServer]:
-    server = RedisServer(sync="always")
-    yield server
-    server.close()
 
 
 def node(data: Path, server: RedisServer) -> Node:
@@ -48,7 +40,7 @@ def test_while_redis_is_away_links_stay_sends_and_newcomers_are_refused_and_all_
             assert {(await bob.hear()).type for _ in range(2)} == {ACK, MSG}
             bob.say(frame(ACK, 1))
             server.kill()
-            await until(lambda: not pipe(here.bus).up)
+            await away(here.bus)
             bob.say(frame(MSG, 2, "echo", b"meanwhile"))
             answer = await bob.hear()
             assert (answer.type, answer.id, answer.flags, answer.map["code"]) == (ACK, 2, FAILED, "overloaded")
@@ -61,7 +53,7 @@ def test_while_redis_is_away_links_stay_sends_and_newcomers_are_refused_and_all_
                 assert (refused.type, refused.map["code"]) == (ERROR, "overloaded")
                 assert refused.map["retry_ms"]
             server.start()
-            await until(lambda: pipe(here.bus).up, 20)
+            await back(here.bus)
             bob.say(frame(MSG, 2, "echo", b"meanwhile"))
             heard = {got.type: got for got in [await bob.hear(20), await bob.hear(20)]}
             assert (heard[ACK].id, heard[ACK].flags) == (2, 0)
