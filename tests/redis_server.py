@@ -10,17 +10,30 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import BinaryIO
 
 __all__ = ["RedisCluster", "RedisServer", "missing", "shared"]
 
-PROGRAM = shutil.which(os.environ.get("REDIS_SERVER", "redis-server")) or shutil.which("valkey-server")
-missing = None if PROGRAM else "there is no redis-server here: apt-get install redis-server"
-"""Why there can't be one, or None."""
+NAMED = os.environ.get("REDIS_SERVER", "")
+"""The one that is meant, and no other."""
+PROGRAM = shutil.which(NAMED) if NAMED else shutil.which("redis-server") or shutil.which("valkey-server")
 START_S = 20.0
+
+
+def _why_missing(program: str | None, named: str) -> str | None:
+    """Why there can't be one, or None."""
+    if program is not None:
+        return None
+    if named:
+        return f"REDIS_SERVER is {named!r}: expected a program that is here; set it right, or not at all"
+    return "there is no redis-server here: apt-get install redis-server"
+
+
+missing = _why_missing(PROGRAM, NAMED)
 
 
 class RedisServer:
@@ -78,16 +91,16 @@ class RedisServer:
         with socket.create_connection(("127.0.0.1", self.port), 5) as connection:
             parts = [b"*%d\r\n" % len(words), *(b"$%d\r\n%b\r\n" % (len(w.encode()), w.encode()) for w in words)]
             connection.sendall(b"".join(parts))
-            return connection.recv(65536)
+            with connection.makefile("rb") as stream:
+                return _reply(stream)
 
     def info(self, section: str) -> dict[str, str]:
         """What INFO says of itself there."""
         lines = self.command("INFO", section).decode().splitlines()
         return {name: value for name, _, value in (line.partition(":") for line in lines) if value}
 
-    def until(self, holds: object) -> None:
+    def until(self, holds: Callable[[], bool]) -> None:
         """Wait until it holds, or raise what the log says."""
-        assert callable(holds)
         end = time.monotonic() + START_S
         while True:
             with suppress(OSError):
@@ -96,6 +109,22 @@ class RedisServer:
             if time.monotonic() > end or self._process.poll() is not None:
                 raise RuntimeError(f"redis-server did not start: {(self.folder / 'log').read_text()[-500:]}")
             time.sleep(0.02)
+
+
+def _reply(stream: BinaryIO) -> bytes:
+    """One reply (RESP2), whole, as it came. Raises `ConnectionError`."""
+    line = stream.readline()
+    if not line.endswith(b"\r\n"):
+        raise ConnectionError(f"redis-server closed the connection within {line!r}")
+    kind, size = line[:1], int(line[1:]) if line[:1] in b"$*" else -1
+    if kind == b"*":
+        return line + b"".join([_reply(stream) for _ in range(size)])
+    if size < 0:
+        return line
+    body = stream.read(size + 2)
+    if len(body) < size + 2:
+        raise ConnectionError(f"redis-server closed the connection after {len(body)} of {size} bytes")
+    return line + body
 
 
 def _free_port() -> int:
