@@ -43,7 +43,8 @@ async def newer(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> RedisBu
     encode = msgspec.msgpack.encode
     bus = RedisBus(server.url, shards=2)
     with monkeypatch.context() as patched:
-        patched.setattr("imcore.bus.redis.way.source", lambda: script)
+        for place in ("script.source", "way.source"):  # of the first, what makes room is made
+            patched.setattr(f"imcore.bus.redis.{place}", lambda: script)
         await bus.start()
 
     def claim(self: RedisRoutes, shard: int, route: Route) -> asyncio.Future[object]:
@@ -81,6 +82,12 @@ def test_what_a_newer_version_adds_an_older_one_reads_past(
             assert await service.inbox.append(message.user, "chat", message.body, message.key) == 1
         service.queue.settle(there.messages)
         await until(lambda: len(down.wakes) == 10)
+        tag = f"imcore:{{{pipe(new).keys.shard('user 0')}}}:"
+        added = {
+            "gateway": server.command("HGET", f"{tag}user:user 0", "n:phone"),
+            "service": server.command("XRANGE", f"{tag}inbox:user 0", "-", "+"),
+        }
+        assert b"newer" in added[new_is]
         for route in routes:
             opening = await gateway.inbox.open(route.user, "phone", None, "oldest")
             assert (opening.head, opening.first, opening.accepted) == (1, 1, 1)
