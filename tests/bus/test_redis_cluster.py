@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing
 
 import pytest
 from redis.crc import key_slot
@@ -24,13 +25,36 @@ SHARDS = 4
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[RedisCluster]:
-    cluster = RedisCluster(sync="always")  # one of its masters is killed, and must have lost nothing
-    yield cluster
-    cluster.close()
+    """For those who leave its slots where they are. One of its masters is killed, and must have lost nothing."""
+    with closing(RedisCluster(sync="always")) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def own_cluster() -> Iterator[RedisCluster]:
+    """For who moves slots."""
+    with closing(RedisCluster()) as cluster:
+        yield cluster
 
 
 def has(master: RedisServer, key: str) -> bool:
     return master.command("EXISTS", key) == b":1\r\n"
+
+
+@asynccontextmanager
+async def working(cluster: RedisCluster, space: str) -> AsyncIterator[tuple[RedisBus, Taker, Link, str]]:
+    """An engine that has taken its first message, its taker and link, and who sent it: a user of the first shard."""
+    bus = RedisBus(cluster.url, space=space, shards=SHARDS)
+    await bus.start()
+    try:
+        taker, link = Taker().attach(bus), Link()
+        await until(lambda: len(bus._consumer._held) == SHARDS)
+        user = next(f"user {n}" for n in range(100) if bus._keys.shard(f"user {n}") == 0)
+        bus.queue.put(uplink(1, user=user), link)
+        await taker.took(1)
+        yield bus, taker, link, user
+    finally:
+        await bus.close()
 
 
 async def answered(link: Link, before: int) -> None:
@@ -79,71 +103,57 @@ def test_messages_cross_it_whichever_master_a_process_was_told_and_the_books_are
 
 def test_while_a_master_is_away_sends_are_refused_and_all_goes_on_when_it_returns(cluster: RedisCluster) -> None:
     async def main() -> None:
-        bus = RedisBus(cluster.url, space="away", shards=SHARDS)
-        await bus.start()
-        taker, link = Taker().attach(bus), Link()
-        await until(lambda: len(bus._consumer._held) == SHARDS)
-        user = next(f"user {n}" for n in range(100) if bus._keys.shard(f"user {n}") == 0)
-        bus.queue.put(uplink(1, user=user), link)
-        await taker.took(1)
-        lost: list[object] = []
-        bus.inbox.attach(lost.append)
-        master = cluster.masters[2]
-        assert has(master, "away:{0}:meta")
-        master.kill()
-        await away(bus)
-        bus.queue.put(uplink(2, user=user), link)
-        refusal = link.answers[-1][1]
-        assert refusal is not None
-        assert refusal.retry_ms
-        with pytest.raises(EngineError, match="away"):
-            await bus.inbox.append(user, "chat", b"x")
-        master.start()
-        for each in cluster.masters:
-            cluster.met(each)
-        while link.durable != [1, 2]:  # as a client does
-            told = len(link.answers)
+        async with working(cluster, "away") as (bus, taker, link, user):
+            lost: list[object] = []
+            bus.inbox.attach(lost.append)
+            master = cluster.masters[2]
+            assert has(master, "away:{0}:meta")
+            master.kill()
+            await away(bus)
             bus.queue.put(uplink(2, user=user), link)
-            await answered(link, told)
-            await asyncio.sleep(0.02)
-        assert [message.id for message in await taker.took(2)] == [1, 2]
-        await back(bus)
-        assert await bus.inbox.append(user, "chat", b"x") == 1
-        assert lost == []
-        await bus.close()
+            refusal = link.answers[-1][1]
+            assert refusal is not None
+            assert refusal.retry_ms
+            with pytest.raises(EngineError, match="away"):
+                await bus.inbox.append(user, "chat", b"x")
+            master.start()
+            for each in cluster.masters:
+                cluster.met(each)
+            while link.durable != [1, 2]:  # as a client does
+                told = len(link.answers)
+                bus.queue.put(uplink(2, user=user), link)
+                await answered(link, told)
+                await asyncio.sleep(0.02)
+            assert [message.id for message in await taker.took(2)] == [1, 2]
+            await back(bus)
+            assert await bus.inbox.append(user, "chat", b"x") == 1
+            assert lost == []
 
     run(main())
 
 
-def test_a_shard_whose_slot_has_moved_is_found_on_its_new_master(cluster: RedisCluster) -> None:
+def test_a_shard_whose_slot_has_moved_is_found_on_its_new_master(own_cluster: RedisCluster) -> None:
     async def main() -> None:
         slot = str(key_slot(b"moving:{0}:meta"))
-        source, target = cluster.masters[2], cluster.masters[0]
+        source, target = own_cluster.masters[2], own_cluster.masters[0]
         names = {master: master.command("CLUSTER", "MYID").split(b"\r\n")[1].decode() for master in (source, target)}
-        bus = RedisBus(cluster.url, space="moving", shards=SHARDS)
-        await bus.start()
-        taker, link = Taker().attach(bus), Link()
-        await until(lambda: len(bus._consumer._held) == SHARDS)
-        user = next(f"user {n}" for n in range(100) if bus._keys.shard(f"user {n}") == 0)
-        bus.queue.put(uplink(1, user=user), link)
-        await taker.took(1)
-        assert await bus.inbox.append(user, "chat", b"1") == 1
-        target.command("CLUSTER", "SETSLOT", slot, "IMPORTING", names[source])
-        source.command("CLUSTER", "SETSLOT", slot, "MIGRATING", names[target])
-        keys = source.command("CLUSTER", "GETKEYSINSLOT", slot, "100").decode().split("\r\n")[2::2]
-        assert "moving:{0}:meta" in keys
-        moved = source.command("MIGRATE", "127.0.0.1", str(target.port), "", "0", "5000", "KEYS", *keys)
-        assert moved == b"+OK\r\n"
-        for master in cluster.masters:
-            master.command("CLUSTER", "SETSLOT", slot, "NODE", names[target])
-        pushed = asyncio.ensure_future(bus.inbox.append(user, "chat", b"2"))  # it comes back: the shard has moved
-        assert await pushed == 2
-        await back(bus)
-        bus.queue.put(uplink(2, user=user), link)
-        await until(lambda: link.durable == [1, 2])
-        assert [message.id for message in await taker.took(2)] == [1, 2]
-        assert has(target, "moving:{0}:meta")
-        assert not has(source, "moving:{0}:meta")
-        await bus.close()
+        async with working(own_cluster, "moving") as (bus, taker, link, user):
+            assert await bus.inbox.append(user, "chat", b"1") == 1
+            target.command("CLUSTER", "SETSLOT", slot, "IMPORTING", names[source])
+            source.command("CLUSTER", "SETSLOT", slot, "MIGRATING", names[target])
+            keys = source.command("CLUSTER", "GETKEYSINSLOT", slot, "100").decode().split("\r\n")[2::2]
+            assert "moving:{0}:meta" in keys
+            moved = source.command("MIGRATE", "127.0.0.1", str(target.port), "", "0", "5000", "KEYS", *keys)
+            assert moved == b"+OK\r\n"
+            for master in own_cluster.masters:
+                master.command("CLUSTER", "SETSLOT", slot, "NODE", names[target])
+            pushed = asyncio.ensure_future(bus.inbox.append(user, "chat", b"2"))  # it comes back: the shard has moved
+            assert await pushed == 2
+            await back(bus)
+            bus.queue.put(uplink(2, user=user), link)
+            await until(lambda: link.durable == [1, 2])
+            assert [message.id for message in await taker.took(2)] == [1, 2]
+            assert has(target, "moving:{0}:meta")
+            assert not has(source, "moving:{0}:meta")
 
     run(main())
