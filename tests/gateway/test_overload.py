@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
+from imcore.errors import Unauthorized
 from imcore.gateway import pulse
 from imcore.gateway.limits import Limits
 from tests.gateway.running import run, running, until
@@ -147,6 +149,65 @@ def test_more_than_may_wait_for_an_answer_is_refused_and_nothing_is_counted_twic
             assert [((answer := await alice.hear()).id, answer.flags) for _ in range(2)] == [(1, 0), (6, 0)]
             assert "5 messages and links wait" in answers[5].map["text"]
             assert here.gateway.admission.waiting == 0
+
+    run(main())
+
+
+def test_who_is_not_known_takes_nothing_of_what_those_who_are_may_send(tmp_path: Path) -> None:
+    async def main() -> None:
+        looked = asyncio.Event()
+
+        async def authenticate(token: str) -> str:
+            if token == "junk":
+                await looked.wait()
+                raise Unauthorized("nobody has this token")
+            return token
+
+        limits = Limits(up_rate=4, up_links=1, up_waiting=3, links=1, drain_s=0.1)
+        async with running(tmp_path, limits=limits, authenticate=authenticate) as here, AsyncExitStack() as stack:
+            crowd = [await stack.enter_async_context(Wire(here.address)) for _ in range(12)]
+            for number, wire in enumerate(crowd):
+                wire.say(hello("junk", role="up" if number % 2 else "down"))
+            await until(lambda: here.gateway.hub.links == len(crowd))
+            async with Wire(here.address) as alice, Wire(here.address) as bob:
+                await bob.greet("bob", role="down")
+                await alice.greet("alice", role="up")
+                alice.say(note(1), note(2), note(3))
+                assert [((answer := await alice.hear()).id, answer.flags) for _ in range(3)] == [(1, 0), (2, 0), (3, 0)]
+            looked.set()
+            for wire in crowd:
+                assert (await wire.hear()).map["code"] == "unauthorized"
+            admission = here.gateway.admission
+            await until(lambda: (admission.links, admission.up_links, admission.waiting) == (0, 0, 0))
+
+    run(main())
+
+
+def test_a_message_behind_its_hello_is_taken_where_one_may_wait(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path, limits=Limits(up_waiting=1, drain_s=0.1)) as here, Wire(here.address) as alice:
+            alice.say(hello("alice", role="up") + note(1))
+            assert (await alice.hear()).type == WELCOME
+            assert ((answer := await alice.hear()).id, answer.flags) == (1, 0)
+
+    run(main())
+
+
+def test_what_is_refused_because_the_node_is_late_takes_nothing_of_what_may_come_in_a_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pulse, "BEAT_S", 3600)
+
+    async def main() -> None:
+        async with running(tmp_path, limits=Limits(up_rate=2, drain_s=0.1)) as here, Wire(here.address) as up:
+            await up.greet("alice", role="up")
+            here.gateway._pulse.late_s = 0.7
+            for _ in range(10):
+                up.say(note(1))
+                assert "0.7 s late" in (await up.hear()).map["text"]
+            here.gateway._pulse.late_s = 0.0
+            up.say(note(1))
+            assert (await up.hear()).flags == 0
 
     run(main())
 

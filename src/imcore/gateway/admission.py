@@ -27,29 +27,34 @@ class Admission:
         self._limits = limits
         self._late_ms = late_ms
         self.links = 0
-        """That messages come down on, with those whose HELLO is being answered."""
+        """That messages come down on, with those whose user is known and whose HELLO is being answered."""
         self.up_links = 0
         self.waiting = 0
-        """What came up and is not answered yet: HELLOs of up links, and messages that are not durable."""
+        """What came up and is not answered yet: HELLOs of up links whose user is known, and messages that are not
+        durable."""
         self.refused = {"links": 0, "up_links": 0, "messages": 0}
         self._rate = limits.up_rate
         self._allowed = float(limits.up_rate)
         self._filled = time.monotonic()
 
+    def stranger(self, role: Role) -> Refusal | None:
+        """A HELLO with this role has come, and nobody knows yet whose it is: it is refused if `link` would refuse it
+        now, for what does not depend on it, and it takes nothing from those who are known."""
+        up = role == "up"
+        count, most = (self.up_links, self._limits.up_links) if up else (self.links, self._limits.links)
+        late_ms = self._limits.up_late_ms if up else self._limits.late_ms
+        return self._no_link(up, self._full(count, most, "links up" if up else "links", late_ms))
+
     def link(self, role: Role) -> Refusal | None:
-        """A HELLO with this role has come. Without an objection it is in, until `left`."""
+        """The user of a HELLO with this role is known. Without an objection it is in, until `left`."""
+        if (refusal := self.stranger(role)) is not None:
+            return refusal
         if role != "up":
-            if (why := self._full(self.links, self._limits.links, "links", self._limits.late_ms)) is not None:
-                self.refused["links"] += 1
-                return Refusal("overloaded", why, _come_back())
             self.links += 1
             return None
-        why = self._full(self.up_links, self._limits.up_links, "links up", self._limits.up_late_ms) or self._crowded()
-        if why is not None:
-            self.refused["up_links"] += 1
-            return Refusal("overloaded", why, _come_back())
-        self.up_links += 1
-        return None
+        if (refusal := self._no_link(True, self._crowded(self.waiting + 1))) is None:
+            self.up_links += 1
+        return refusal
 
     def left(self, role: Role) -> None:
         """A link that was in is over."""
@@ -60,13 +65,17 @@ class Admission:
 
     def message(self) -> Refusal | None:
         """A message has come up."""
-        why = self._crowded()
-        if why is None and self._late_ms() > self._limits.up_late_ms:
-            why = self._late()
+        why = self._late() if self._late_ms() > self._limits.up_late_ms else self._crowded(self.waiting + 1)
         if why is None:
             return None
         self.refused["messages"] += 1
         return Refusal("overloaded", why, random.randint(RETRY_MS // 2, RETRY_MS * 3 // 2))
+
+    def _no_link(self, up: bool, why: str | None) -> Refusal | None:
+        if why is None:
+            return None
+        self.refused["up_links" if up else "links"] += 1
+        return Refusal("overloaded", why, _come_back())
 
     def _full(self, count: int, most: int, what: str, late_ms: int) -> str | None:
         if count >= most:
@@ -76,10 +85,10 @@ class Admission:
     def _late(self) -> str:
         return f"this node is {self._late_ms() / 1000:.1f} s late with its work and takes no more for now"
 
-    def _crowded(self) -> str | None:
-        """Of what goes up in all: too much at once, or too much in this second."""
-        if self.waiting >= self._limits.up_waiting:
-            return f"{self.waiting} messages and links wait for this node's answer"
+    def _crowded(self, waiting: int) -> str | None:
+        """Of what goes up in all: too much at once, with this one, or too much in this second."""
+        if waiting > self._limits.up_waiting:
+            return f"{waiting - 1} messages and links wait for this node's answer"
         if self._rate:
             now = time.monotonic()
             self._allowed = min(self._rate, self._allowed + (now - self._filled) * self._rate)

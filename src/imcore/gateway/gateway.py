@@ -213,17 +213,10 @@ class Gateway:
             if hello.role not in self._serves:
                 served = f"with the role {' and '.join(self._serves)} only" if self._serves else "of no kind"
                 link.farewell("no_route", f"this node takes links {served}: use another point")
-            elif (refusal := self.admission.link(hello.role)) is not None:
+            elif (refusal := self.admission.stranger(hello.role)) is not None:
                 link.farewell(refusal.code, refusal.text, refusal.retry_ms)
             else:
-                up = hello.role == "up"
-                self.admission.waiting += up
-                try:
-                    await self._admitted(link, hello, order)
-                finally:
-                    self.admission.waiting -= up
-                    if link.role is None:  # it did not come to be
-                        self.admission.left(hello.role)
+                await self._known(link, hello, order)
         except (BadHello, Unauthorized) as error:
             link.farewell(error.code, str(error))
         except EngineError as error:
@@ -232,29 +225,50 @@ class Gateway:
             _log.exception("HELLO could not be answered")
             link.farewell("internal", "this node could not answer HELLO: its log says why", 1000)
 
-    async def _admitted(self, link: ServerLink, hello: Hello, order: int) -> None:
+    async def _known(self, link: ServerLink, hello: Hello, order: int) -> None:
+        """From the user on: only who is somebody takes a place, and a share of what goes up."""
         user = await self._user(hello.token)
         if not link.open:
             return
         if self._draining:
             self._turn_away(link)
-            return
+        elif (refusal := self.admission.link(hello.role)) is not None:
+            link.farewell(refusal.code, refusal.text, refusal.retry_ms)
+        else:
+            try:
+                await self._admitted(link, hello, user, order)
+            finally:
+                if link.role is None:  # it did not come to be
+                    self.admission.left(hello.role)
+
+    async def _admitted(self, link: ServerLink, hello: Hello, user: str, order: int) -> None:
         device = sys.intern(hello.device)  # most devices share a few names
         client = sys.intern(hello.client)
         route = Route(user, device, self.name, place(self.limits.devices, device), hello.role, order, client)
         self._seat(link, route)
         try:
-            newer = await self.bus.routes.claim(route)
-            if newer is not None:
-                self._superseded(route, newer)
-            elif link.open:
-                opening = await self.bus.inbox.open(user, device, hello.resume, hello.fresh, down=hello.role != "up")
-                if link.open:
-                    link.accepts = tuple(map(sys.intern, hello.accepts))
-                    self._open(link, route, opening)
+            opening = await self._opening(link, route, hello)
+            if opening is not None and link.open:
+                link.accepts = tuple(map(sys.intern, hello.accepts))
+                self._open(link, route, opening)
         finally:
             if link.role is None:  # it did not come to be, and nobody else lets go of its route
                 self.bus.routes.release(route)
+
+    async def _opening(self, link: ServerLink, route: Route, hello: Hello) -> Opening | None:
+        """Where its device stands; None: the link is not to be. What comes behind HELLO waits for itself."""
+        up = route.way == "up"
+        self.admission.waiting += up
+        try:
+            newer = await self.bus.routes.claim(route)
+            if newer is not None:
+                self._superseded(route, newer)
+                return None
+            if not link.open:
+                return None
+            return await self.bus.inbox.open(route.user, route.device, hello.resume, hello.fresh, down=not up)
+        finally:
+            self.admission.waiting -= up
 
     async def _user(self, token: str) -> str:
         if not token:
