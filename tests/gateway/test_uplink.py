@@ -140,3 +140,26 @@ def test_a_link_with_much_on_its_way_is_not_read_until_half_is_durable() -> None
     assert link.held == 1
     queue.commit(1)
     assert link.held == 0
+
+
+def test_a_link_that_sends_on_behind_a_refusal_is_not_read_while_the_disk_stalls() -> None:
+    link, queue = Answers(), Queue()
+    up = Up(link, queue, IDLE, 10)  # type: ignore[arg-type]  # the link is a recorder
+    sent = 0
+
+    def send(route: str) -> None:
+        nonlocal sent
+        if link.held == 0:  # a held link hands nothing on
+            sent += 1
+            up.message(0, sent, route, b"")
+
+    send("yes")
+    send("yes")
+    for _ in range(5000):
+        send("no")
+    assert (link.held, sent) == (1, 12)
+    queue.commit(1)  # the refusals stand behind the second one
+    assert (link.held, link.said) == (1, [(1, "ok")])
+    queue.commit(1)
+    assert link.held == 0
+    assert [id for id, _ in link.said] == list(range(1, 13))

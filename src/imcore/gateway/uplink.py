@@ -33,7 +33,7 @@ def refuse(link: Link, id: int, refusal: Refusal) -> None:
 
 class Up:
     """One link's messages. admission: the node's, of what goes up. unanswered: how many may be on their way to the disk
-    before the link is no longer read."""
+    before the link is no longer read, and how many refusals may stand behind these."""
 
     __slots__ = (
         "accepted",
@@ -101,7 +101,8 @@ class Up:
                 self._send_late()
         else:
             self._refused(id, refusal)
-        if self.full and self.puts - self.answers <= self.unanswered // 2:
+        few = self.unanswered // 2
+        if self.full and self.puts - self.answers <= few and (not self.late or len(self.late) <= few):
             self.full = False
             self.link.proceed()
 
@@ -129,8 +130,7 @@ class Up:
         self.at_the_door = True
         self.puts += 1
         if self.puts - self.answers >= self.unanswered:
-            self.full = True
-            self.link.hold()
+            self._hold()
 
     def _refuse(self, id: int, refusal: Refusal) -> None:
         if self.puts == self.answers:
@@ -139,6 +139,13 @@ class Up:
         if self.late is None:
             self.late = deque()
         self.late.append((self.puts, id, refusal))
+        if len(self.late) >= self.unanswered:
+            self._hold()
+
+    def _hold(self) -> None:
+        if not self.full:
+            self.full = True
+            self.link.hold()
 
     def _send_late(self) -> None:
         while self.late and self.late[0][0] <= self.answers:
