@@ -148,6 +148,32 @@ class TestQueue:
 
         run(main())
 
+    def test_a_check_that_raises_refuses_its_message_and_harms_no_other(
+        self, opened: Open, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async def main() -> None:
+            async with opened() as bus:
+                taker, link, other = Taker(), Link(), Link()
+
+                def check(message: Uplink) -> str | None:
+                    raise ZeroDivisionError("the program's own mistake")
+
+                bus.queue.consume({"chat": check, "note": None}, taker.take)
+                bus.queue.put(uplink(1), link)  # the device is unknown here yet: it waits, and what follows does
+                bus.queue.put(uplink(1, route="note", device="desk"), other)
+                await until(lambda: other.durable == [1])
+                await until(lambda: bool(link.answers))
+                bus.queue.put(uplink(1), link)
+                for id, refusal in link.answers:
+                    assert refusal is not None
+                    assert (id, refusal.code, refusal.retry_ms) == (1, "internal", None)
+                assert len(link.answers) == 2
+                bus.queue.put(uplink(1, route="note"), link)
+                await until(lambda: link.durable == [1])
+
+        run(main())
+        assert caplog.text.count("the check of route 'chat' failed") >= 2
+
     def test_what_waits_behind_a_refused_message_of_its_device_is_held_back(self, opened: Open) -> None:
         async def main() -> None:
             async with opened() as bus:

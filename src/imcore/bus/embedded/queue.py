@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ...errors import EngineError
 from ...messages import Refusal
+from ..checks import objection
 from ..ports import Check, Sink, Uplink
 from .clock import now_ms
 from .core import Core
@@ -152,10 +153,9 @@ class EmbeddedQueue:
             self._repeat(device, id, sink)
             return True
         if (check := self._routes.get(message.route, self._nobody)) is not None:
-            expected = check(message)
-            if expected is not None:
-                code = "no_route" if message.route not in self._routes else "bad_frame"
-                self._refuse(sink, id, Refusal(code, expected, None))
+            refusal = objection(check, message, "bad_frame" if message.route in self._routes else "no_route")
+            if refusal is not None:
+                self._refuse(sink, id, refusal)
                 return False
         if self._core.closing:
             self._refuse(sink, id, Refusal("draining", "the node is closing; another one will take it", RETRY_MS))

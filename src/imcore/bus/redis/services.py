@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from ...messages import Refusal
+from ..checks import objection
 from ..ports import Check, Uplink
 from .pipe import Pipe
 
@@ -56,8 +57,7 @@ class Services:
         mine, route = self.mine, message.route
         if mine is not None and route in mine:
             check = mine[route]
-            expected = check(message) if check is not None else None
-            return None if expected is None else Refusal("bad_frame", expected, None)
+            return objection(check, message, "bad_frame") if check is not None else None
         if route in self._known:
             return None
         known = sorted(self._known.union(mine or ()))
