@@ -401,7 +401,7 @@ class TestTime:
                 serving(tmp_path, "descriptor", tls, idle_s=1) as (here, _),
                 Tunnel(here.address) as tunnel,
             ):
-                tunnel.writer.transport.pause_reading()  # type: ignore[attr-defined]
+                tunnel.hold(True)
                 tunnel.say(request("GET", "/slow?pieces=3000"))
                 await until(lambda: here.gateway.http.connections)
                 await until(lambda: not here.gateway.http.connections, 20)

@@ -305,14 +305,14 @@ class TestAStream:
             limits = Limits(window=10_000, window_bytes=64 * 1024, drain_s=0.2)
             async with gateway_and(1, tmp_path, limits=limits) as (here, [tunnel]):
                 await tunnel.stream(down("bob"))
-                tunnel.writer.transport.pause_reading()  # type: ignore[attr-defined]  # a transport of sockets has it
+                tunnel.hold(True)
                 for _ in range(400):
                     await here.service.push("bob", "chat", b"x" * 60_000)
                 (link,) = here.gateway.links("bob")
                 (connection,) = here.gateway.http.connections
                 assert link.sent < 400
                 assert link.queued + connection.transport.get_write_buffer_size() < 4 * 64 * 1024
-                tunnel.writer.transport.resume_reading()  # type: ignore[attr-defined]
+                tunnel.hold(False)
                 seen = 0
                 async for piece in tunnel.pieces():
                     seen = max([seen, *(each.id for each in frames(piece) if each.type == MSG)])

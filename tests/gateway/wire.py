@@ -61,6 +61,11 @@ class Wire:
     def say(self, *frames: bytes) -> None:
         self.writer.write(b"".join(frames))
 
+    def hold(self, on: bool) -> None:
+        """Read nothing of what comes, or go on."""
+        transport: asyncio.ReadTransport = self.writer.transport  # type: ignore[assignment]  # a socket's is both
+        (transport.pause_reading if on else transport.resume_reading)()
+
     async def hear(self, seconds: float = 5) -> Got:
         async with asyncio.timeout(seconds):
             magic, type, flags, route_len, length, id = HEAD.unpack(await self.reader.readexactly(16))
