@@ -42,8 +42,8 @@ def ack_before_durable() -> None:
         sink.answered(message.id, None)
         asyncio.get_running_loop().call_later(LATE_S, sent, self, message, _Nobody())
 
-    EmbeddedQueue.put = hasty  # type: ignore[method-assign]
-    RedisQueue.put = hasty_over_redis  # type: ignore[method-assign]
+    EmbeddedQueue.put = hasty  # type: ignore[method-assign]  # broken on purpose
+    RedisQueue.put = hasty_over_redis  # type: ignore[method-assign]  # broken on purpose
 
 
 def forget_the_dedupe() -> None:
@@ -58,7 +58,7 @@ def forget_the_dedupe() -> None:
             device.accepted = min(device.accepted, message.id - 1)
         put(self, message, sink)
 
-    EmbeddedQueue.put = forgetful  # type: ignore[method-assign]
+    EmbeddedQueue.put = forgetful  # type: ignore[method-assign]  # broken on purpose
     for name in ("source", "draining_source"):
         script = getattr(way, name)()
         assert LOOKS in script
@@ -69,7 +69,7 @@ def forget_the_dedupe() -> None:
         def unkeyed(self: Any, user: str, route: str, body: bytes, key: str | None = None, append: Any = append) -> Any:
             return append(self, user, route, body)
 
-        inbox.append = unkeyed  # type: ignore[method-assign]
+        inbox.append = unkeyed  # type: ignore[method-assign]  # broken on purpose
     _change_openings(lambda opening: Opening(opening.epoch, opening.head, opening.first, opening.resumed, 0))
 
 
@@ -85,7 +85,7 @@ def _change_openings(change: Callable[[Opening], Opening]) -> None:
         async def changed(self: Any, *args: Any, opens: Any = opens, **options: Any) -> Opening:
             return change(await opens(self, *args, **options))
 
-        inbox.open = changed  # type: ignore[method-assign]
+        inbox.open = changed  # type: ignore[method-assign]  # broken on purpose
 
 
 MUTATIONS: dict[str, Callable[[], None]] = {

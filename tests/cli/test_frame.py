@@ -63,11 +63,6 @@ class TestMaking:
 
 
 class TestReading:
-    def test_a_file_that_is_not_there_is_told_with_what_to_do(self, tmp_path: Path) -> None:
-        done = Place(tmp_path).run("frame", "read", "nowhere")
-        assert done.returncode == 2
-        assert "nowhere: No such file or directory: expected a file that can be read, or -" in one_line(done)
-
     FRAMES = (
         Frame(_codec.HELLO, body=msgspec.msgpack.encode({"token": "a b", "role": "up", "poll_ms": 5})),
         Frame(_codec.MSG, 2**64 - 1, "chat", b'{"to": "bob"}', _codec.ROOM | _codec.DUP),
@@ -90,6 +85,11 @@ class TestReading:
         "PAD hex=000000",
         "ERROR hex=c1",
     )
+
+    def test_a_file_that_is_not_there_is_told_with_what_to_do(self, tmp_path: Path) -> None:
+        done = Place(tmp_path).run("frame", "read", "nowhere")
+        assert done.returncode == 2
+        assert "nowhere: No such file or directory: expected a file that can be read, or -" in one_line(done)
 
     def test_shows_each_in_a_line(self, tmp_path: Path) -> None:
         stream = b"".join(frame.encode() for frame in self.FRAMES)

@@ -118,7 +118,7 @@ def test_old_and_new_clients_each_see_their_own_and_the_service_sees_who_is_on(t
     run(main())
 
 
-class Network:
+class Forgetful:
     """Passes bytes to a gateway. What was connected before it `forgets` is dead from then on, and nobody is told, as
     behind an address translation that dropped it."""
 
@@ -164,7 +164,7 @@ def test_short_links_of_every_kind_at_a_node_that_only_takes_what_goes_up(
             node(tmp_path, "service", "service"),
             node(tmp_path, "down", "downlink") as down,
             node(tmp_path, "up", "uplink", tls, idle_s=1) as up,
-            listening((network := Network(*up.addresses)).talk, "127.0.0.1", 0) as port,
+            listening((network := Forgetful(*up.addresses)).talk, "127.0.0.1", 0) as port,
         ):
             states: list[State] = []
             async with split(

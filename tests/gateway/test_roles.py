@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from imcore import Config, ConfigError, Node, chat_service
+from imcore.bus.redis import RedisBus
 from imcore.config import Bus, parse
 from imcore.config import Node as NodeConfig
 from tests import redis_server
@@ -78,8 +79,10 @@ def test_a_node_refuses_the_other_role_and_says_where_to_go(tmp_path: Path, bus:
 def test_the_service_restarts_and_no_link_notices(tmp_path: Path, bus: Bus) -> None:
     async def main() -> None:
         async with node(tmp_path, bus, "gateway", "uplink", "downlink") as gateway, Wire(gateway.addresses[0]) as bob:
+            assert isinstance(gateway.bus, RedisBus)
+            services = gateway.bus._services
             async with node(tmp_path, bus, "service", "service"):
-                await until(lambda: bool(gateway.bus._services._known))  # type: ignore[attr-defined]
+                await until(lambda: bool(services._known))
                 await bob.greet("bob")
             for id in range(1, 6):  # nobody is there
                 bob.say(frame(MSG, id, "chat", json.dumps({"to": "bob", "text": str(id)}).encode()))
@@ -168,6 +171,6 @@ def test_the_access_service_alone_lists_points_and_takes_no_links(tmp_path: Path
 
 
 @needs_redis
-def test_the_access_service_alone_needs_points_to_list(bus: Bus, tmp_path: Path) -> None:
+def test_the_access_service_alone_needs_points_to_list(bus: Bus) -> None:
     with pytest.raises(ConfigError, match=r"access\.points"):
         Config(node=NodeConfig(roles=["access"]), bus=bus)

@@ -122,8 +122,8 @@ def test_each_request_is_answered_up_to_the_first_that_is_wrong_and_none_that_is
     seen: list[str] = []
 
     async def main() -> None:
-        web = Web(application(seen), 0.2)
-        async with running(tmp_path, native=native, web=web, limits=Limits(drain_s=0.2)) as here:
+        beside = Web(application(seen), 0.2)
+        async with running(tmp_path, native=native, web=beside, limits=Limits(drain_s=0.2)) as here:
             for _ in range(STREAMS):
                 asked = [good(chance, number) for number in range(chance.randrange(6))]
                 wrong = hiding(chance)
