@@ -16,6 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
+from tests.others import ENVIRONMENT
+
 __all__ = ["RedisCluster", "RedisServer", "missing", "shared"]
 
 NAMED = os.environ.get("REDIS_SERVER", "")
@@ -65,7 +67,9 @@ class RedisServer:
         """Start it, with what an earlier life left."""
         assert PROGRAM is not None
         with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen([PROGRAM, *self._words], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            self._process = subprocess.Popen(
+                [PROGRAM, *self._words], stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=ENVIRONMENT
+            )
         self.until(lambda: self.command("PING").startswith(b"+PONG"))
 
     @property

@@ -17,7 +17,8 @@ import pytest
 from imcore import Frame, FrameDecoder, _codec
 from imcore.messages import Hello, Refusal, Resume, unpack
 from imcore.notation import FLAGS, TYPES, as_json, as_line, body_of_fields, make, read
-from tests.cli.running import Place, one_line
+from tests.cli.running import COMMAND, Place, one_line
+from tests.others import ours, theirs
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -152,13 +153,13 @@ def test_frames_are_not_written_to_a_terminal(tmp_path: Path) -> None:
 def test_curl_sends_and_polls_as_the_document_says(tmp_path: Path) -> None:
     [script] = re.findall(r"^```sh\n(.*?)^```", (ROOT / "docs" / "commands.md").read_text(), re.DOTALL | re.MULTILINE)
     place = Place(tmp_path)
-    (tmp_path / "imcore").write_text(f'#!/bin/sh\nexec {sys.executable} -m imcore "$@"\n')
+    (tmp_path / "imcore").write_text(f'#!/bin/sh\nexec {ours(COMMAND)} "$@"\n')
     (tmp_path / "imcore").chmod(stat.S_IRWXU)
     with place.serving():
         done = subprocess.run(
             ["sh", "-euc", script.replace("127.0.0.1:9000", place.env["IMCORE_POINT"])],
             cwd=tmp_path,
-            env=place.env | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+            env=theirs(place.env) | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
             capture_output=True,
             text=True,
             timeout=50,
