@@ -119,3 +119,16 @@ def test_a_format_that_this_version_does_not_read_is_an_error_and_nothing_is_tou
         assert audit(server.url, "imcore").appended == 1
 
     run(main())
+
+
+def test_what_lies_there_without_a_format_is_of_the_first_one_whoever_asks(server: RedisServer) -> None:
+    def told(asker: int) -> bytes:
+        """The format of what is kept, at the end of the answer."""
+        mark = ("mark", "5", "0", "", "fresh", "2", str(asker))
+        answer = server.command("EVAL", source().decode(), "1", "imcore:{0}:meta", "asker", *["0"] * 6, *mark)
+        return answer.split(b"\r\n")[-2].lstrip(b":")
+
+    assert told(2) == b"2"  # nothing was there: it is of who asks
+    assert told(1) == b"2"
+    assert server.command("HDEL", "imcore:{0}:meta", "format") == b":1\r\n"
+    assert told(2) == b"1"

@@ -1,18 +1,18 @@
 -- The shard's place in history. `position` is raised with each batch: a Redis that knows less than an engine saw has lost
 -- its tail, and what it holds is another history from then on. {epoch, shards, 1 if history was lost, format of what is
--- kept}
+-- kept: where none is noted it is the first, from before formats were}
 function ops.mark(seen, epoch, fresh, shards, format)
   local found = redis.call('HMGET', meta, 'epoch', 'position', 'shards', 'format')
   local lost = 0
   if not found[1] then
-    found[1], found[3] = fresh, shards
+    found[1], found[3], found[4] = fresh, shards, format
     redis.call('HSET', meta, 'epoch', fresh, 'shards', shards, 'format', format)
   end
   if epoch == found[1] and tonumber(found[2] or 0) < tonumber(seen) then
     found[1], lost = fresh, 1
     redis.call('HSET', meta, 'epoch', fresh, 'position', seen)
   end
-  return {found[1], found[3], lost, found[4] or format}
+  return {found[1], found[3], lost, found[4] or 1}
 end
 
 if remembered then
