@@ -6,31 +6,30 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+from .style import style
+
 __all__ = ["PANELS", "Panel", "draw"]
 
 WIDTH, PANEL_WIDTH, GAP = 960, 460, 40
 LABEL, BAR, LINE = 130, 230, 20
 TOP, HEAD = 54, 46
 
-STYLE = """
-text { font: 12px system-ui, sans-serif; fill: #24292f; }
-.title { font-size: 17px; font-weight: 600; }
+STYLE = style(
+    """
 .head { font-weight: 600; }
-.small { font-size: 11px; fill: #57606a; }
 .bar { fill: #afb8c1; }
 .ours { fill: #0969da; }
 .limit { fill: #6e7781; }
 .range { stroke: #24292f; stroke-opacity: .55; }
 .target { stroke: #cf222e; stroke-dasharray: 3 3; }
-@media (prefers-color-scheme: dark) {
-  text { fill: #e6edf3; }
-  .small { fill: #8b949e; }
+""",
+    """
   .bar { fill: #484f58; }
   .ours { fill: #58a6ff; }
   .limit { fill: #6e7681; }
   .range { stroke: #e6edf3; }
-}
-"""
+""",
+)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from .apart import CASES
+from .style import style
 
 __all__ = ["draw"]
 
@@ -14,20 +15,17 @@ WIDTH, LABEL, SCALE = 760, 250, 430
 LINE, GAP, TOP = 18, 14, 62
 LEAST_MS, MOST_MS = 0.1, 10_000.0
 
-STYLE = """
-text { font: 12px system-ui, sans-serif; fill: #24292f; }
-.title { font-size: 16px; font-weight: 600; }
-.small { font-size: 11px; fill: #57606a; }
+STYLE = style(
+    """
 .alone { fill: #afb8c1; }
 .flooded { fill: #0969da; }
 .grid { stroke: #57606a; stroke-opacity: .25; }
-@media (prefers-color-scheme: dark) {
-  text { fill: #e6edf3; }
-  .small { fill: #8b949e; }
+""",
+    """
   .alone { fill: #6e7681; }
   .flooded { fill: #58a6ff; }
-}
-"""
+""",
+)
 
 
 def draw(row: dict[str, Any]) -> str:

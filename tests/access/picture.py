@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from benchmarks.bench.style import style
 from tests.access.world import CARRIERS, World
 
 __all__ = ["BUSY", "LENGTH_S", "draw", "played"]
@@ -21,20 +22,17 @@ LEFT, RIGHT, WIDTH = 84, 150, 900
 PANEL, GAP, TOP = 92, 30, 62
 LEVELS = 60
 
-STYLE = """
-text { font: 12px system-ui, sans-serif; fill: #24292f; }
-.title { font-size: 17px; font-weight: 600; }
-.small { font-size: 11px; fill: #57606a; }
+STYLE = style(
+    """
 .p0 { fill: #0969da; } .p1 { fill: #54aeff; } .p2 { fill: #b6e3ff; } .p3 { fill: #8c959f; } .p4 { fill: #d0d7de; }
 .level { fill: none; stroke: #cf222e; stroke-width: 2; }
 .busy { fill: #cf222e; fill-opacity: .08; }
 .axis { stroke: #57606a; stroke-opacity: .4; }
-@media (prefers-color-scheme: dark) {
-  text { fill: #e6edf3; }
-  .small { fill: #8b949e; }
+""",
+    """
   .p0 { fill: #58a6ff; } .p1 { fill: #1f6feb; } .p2 { fill: #0c2d6b; } .p3 { fill: #6e7681; } .p4 { fill: #30363d; }
-}
-"""
+""",
+)
 
 
 def played() -> World:
