@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from benchmarks.bench import split_picture
+from benchmarks.bench import device, split_picture
 from benchmarks.bench.__main__ import ROWS, rows_of
 from benchmarks.bench.apart import CASES
+from benchmarks.bench.device import Device
 from benchmarks.bench.figures import Figure, at_least, at_most, figure, ratio
 from benchmarks.bench.growth import excess, spread
 from benchmarks.bench.machine import cores, cpu_seconds, foreign_seconds
 from benchmarks.bench.picture import draw
 from benchmarks.bench.plan import CaseResult, Plan, RowResult, Sizes, run_case
 from benchmarks.bench.report import merged
-from benchmarks.bench.running import Failed, interleaved, sample, undisturbed
+from benchmarks.bench.running import Failed, interleaved, lasting, sample, undisturbed
 from benchmarks.bench.tables import fill
 from benchmarks.peers.base import PAYLOAD, TEXT, Peer
 from benchmarks.peers.frames import Imcore, Limit
@@ -137,6 +142,30 @@ class TestRuns:
         assert of(0.5, 0.05) == 0.05
         assert of(0.5, 0.3, 0.4) == 0.3
         assert undisturbed(lambda: {"v": 1.0}) == {"v": 1.0}
+
+    def test_a_device_waits_for_an_answer_as_long_as_it_says(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        seconds = itertools.count()
+        monkeypatch.setattr(device, "time", SimpleNamespace(perf_counter=lambda: float(next(seconds))))
+        with socket.create_server(("127.0.0.1", 0)) as deaf, Device(deaf.getsockname()[1], None) as sender:
+            asked = next(seconds)
+            with pytest.raises(Failed, match="not answered within 60 s"):
+                sender.join("hall")
+            assert 60 <= next(seconds) - asked < 66
+
+    def test_a_flood_that_is_over_before_the_measurement_is_none(self, tmp_path: Path) -> None:
+        over = tmp_path / "over"
+        command = ["sh", "-c", f"while [ ! -e {over} ]; do sleep 0.02; done; exit 3"]
+        with lasting(command) as flood:
+            assert flood.poll() is None
+        assert flood.returncode == -signal.SIGKILL
+
+        def ends_too_early() -> None:
+            with lasting(command) as flood:
+                over.touch()
+                flood.wait(20)
+
+        with pytest.raises(Failed, match="exit code 3"):
+            ends_too_early()
 
     @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
     def test_who_is_named_is_no_other(self) -> None:

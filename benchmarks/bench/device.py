@@ -49,12 +49,10 @@ class Device:
         self._up.sock.close()
 
     def join(self, room: str) -> None:
-        """Hear what is said there."""
+        """Hear what is said there. Raises `Failed`."""
         self._down.sock.sendall(encode(JOIN, 1, room))
         self._down.acked = 0
-        end = time.perf_counter() + ANSWER_S
-        while self._down.acked != 1:
-            self._turn(end)
+        self._acked(self._down, 1)
 
     def sends(self, seconds: float) -> Sample:
         """How long each message waited for its ACK. Raises `Failed`."""
@@ -65,20 +63,25 @@ class Device:
         while (began := time.perf_counter()) < end or not took:
             id += 1
             self._up.sock.sendall(encode(MSG, id, "chat", body))
-            while self._up.acked != id:
-                self._turn(began + ANSWER_S)
+            self._acked(self._up, id)
             took.append(time.perf_counter() - began)
             while (now := time.perf_counter()) < began + EVERY_S:
-                self._turn(began + EVERY_S, began + EVERY_S - now)
+                self._turn(began + EVERY_S - now)
         took.sort()
         part = {"p50_us": took[len(took) // 2], "p99_us": took[len(took) * 99 // 100], "max_us": took[-1]}
         counts = {"acks": float(len(took)), "heard": self._down.heard / seconds}
         return {**{name: value * 1e6 for name, value in part.items()}, **counts}
 
-    def _turn(self, until: float, most_s: float = SLICE_S) -> None:
+    def _acked(self, link: _Link, id: int) -> None:
+        """Until it was answered. Raises `Failed`."""
+        end = time.perf_counter() + ANSWER_S
+        while link.acked != id:
+            if time.perf_counter() > end:
+                raise Failed(f"a message was not answered within {ANSWER_S:g} s")
+            self._turn()
+
+    def _turn(self, most_s: float = SLICE_S) -> None:
         """Read what is there, and for a moment wait for it."""
-        if time.perf_counter() > until + ANSWER_S / 2:
-            raise Failed(f"a message was not answered within {ANSWER_S:g} s")
         links = {link.sock: link for link in (self._down, self._up) if link.may_read()}
         ready, _, _ = select.select(list(links), [], [], min(most_s, SLICE_S))
         for sock in ready:

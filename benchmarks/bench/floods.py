@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from .figures import Sample, at_most, figure, ratio
 from .links import BEAT_US, PROBE
 from .machine import resident
 from .plan import US, Column, Contender, Plan, RowResult, run_case
-from .running import Failed, Load, Server, number, string
+from .running import Failed, Load, Server, lasting, number, string
 
 __all__ = ["row"]
 
@@ -84,19 +83,13 @@ def _random(server: Server, count: int, seconds: float) -> Iterator[None]:
 
 @contextmanager
 def _slow(mode: list[str], server: Server, count: int, seconds: float) -> Iterator[None]:
-    """slowhttptest. A gateway lets a head that does not come go after 10 s: all is over before."""
+    """slowhttptest. A gateway lets a head that does not come go after 10 s: all is over before. Raises `Failed`."""
     path = "/im" if "-B" in mode else "/im/probe?n=bench"
     command = ["slowhttptest", *mode, "-c", str(count), "-r", str(count), "-l", str(int(seconds) + 30), "-p", "30",
                "-v", "0", "-u", f"http://127.0.0.1:{server.port}{path}"]  # fmt: skip
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
-    try:
+    with lasting(command):
         time.sleep(1.5)  # it makes its connections in one
-        if process.poll() is not None:
-            raise Failed(f"slowhttptest: exit code {process.returncode}")
         yield
-    finally:
-        process.kill()
-        process.wait()
 
 
 def _flooded(flood: Flood, count: int, seconds: float) -> Sample:

@@ -33,6 +33,7 @@ __all__ = [
     "Server",
     "blob",
     "interleaved",
+    "lasting",
     "number",
     "sample",
     "shared",
@@ -189,6 +190,21 @@ class Load:
         """What it found, which is its last line."""
         found: dict[str, Any] = json.loads(self.hear())
         return found
+
+
+@contextmanager
+def lasting(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A program that runs as long as this is entered: one that ends by itself was not there all the time, and raises
+    `Failed`."""
+    quiet = subprocess.DEVNULL
+    process = subprocess.Popen(command, stdout=quiet, stderr=quiet, stdin=quiet)
+    try:
+        yield process
+        if process.poll() is not None:
+            raise Failed(f"{command[0]} ended too early: exit code {process.returncode}")
+    finally:
+        process.kill()
+        process.wait()
 
 
 def talk(load: Load, data: bytes, server: Server, during: Callable[[], None] | None = None) -> dict[str, Any]:
