@@ -18,7 +18,7 @@ from ..peers.frames import Imcore
 from .device import READS, Device, deaf_members
 from .figures import Figure, Sample, at_most
 from .machine import cores
-from .plan import US, CaseResult, Column, Contender, Plan, RowResult, run_case
+from .plan import WAITS, CaseResult, Column, Contender, Plan, RowResult, run_case
 from .programs import REPOSITORY
 from .running import Failed, Load, blob, pinned, shared
 
@@ -32,9 +32,7 @@ FEWEST_S = 6.0
 ALL = '"downlink", "uplink", "service"'
 CASES = ("one link", "two links, one process", "two links, processes apart")
 COLUMNS = [
-    Column("p50_us", "ACK, p50, ms", US, 2),
-    Column("p99_us", "p99, ms", US, 2),
-    Column("max_us", "worst, ms", US, 2),
+    *WAITS,
     Column("acks", "sends"),
     Column("messages_per_s", "room messages delivered a second"),
     Column("heard", "of them to the device itself"),
@@ -124,22 +122,23 @@ def row(plan: Plan) -> RowResult:
     """The row."""
     if redis_server.missing is not None:
         plan.left_out["redis-server"] = redis_server.missing
+    members = plan.sizes.members
     contenders: list[Contender] = [
         (
             f"{case}, {'flooded' if flooded else 'alone'}",
-            partial(_measured, case, flooded, plan.sizes.members, plan.seconds),
+            partial(_measured, case, flooded, members, plan.seconds),
         )
         for case in CASES
         for flooded in (False, True)
         if redis_server.missing is None
     ]
-    case = run_case(plan, f"a room of {plan.sizes.members:,}, window {WINDOW}", contenders, COLUMNS)
+    case = run_case(plan, f"a room of {members:,}, window {WINDOW}", contenders, COLUMNS)
     verdicts = [at_most("processes apart: p99 of a send's ACK, flooded ÷ alone", 2, _grown(case, CASES[2]))]
     notes = [
-        "Every process is on Redis. Flooded: 1,000 members of a room are sent as much as their gateway can, the device "
-        f"is one more and reads {READS // 1000} kB a second, as on a poor network, and {DEAF} read nothing. Apart, the "
-        "gateway of the room has one core, with the load, which has less of it (nice 10): its listeners are other "
-        "machines' work. The gateway for what goes up, the service and Redis share the other core.",
+        f"Every process is on Redis. Flooded: {members:,} members of a room are sent as much as their gateway can, the "
+        f"device is one more and reads {READS // 1000} kB a second, as on a poor network, and {min(DEAF, members)} "
+        "read nothing. Apart, the gateway of the room has one core, with the load, which has less of it (nice 10): its "
+        "listeners are other machines' work. The gateway for what goes up, the service and Redis share the other core.",
         *(f"{name}: p99 flooded ÷ alone {value.median:,.2f}" for name in CASES if (value := _grown(case, name))),
     ]
     return RowResult("split", "a send's ACK while rooms are at full load", [case], verdicts, notes)

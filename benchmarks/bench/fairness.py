@@ -10,16 +10,14 @@ from ..peers.base import PAYLOAD
 from ..peers.frames import Imcore
 from .figures import Sample, at_most, figure
 from .links import beating
-from .plan import US, Column, Contender, Plan, RowResult, run_case
+from .plan import WAITS, Column, Contender, Plan, RowResult, run_case
 from .running import Load, Server, number, string
 
 __all__ = ["row"]
 
 FLOODERS = 4
 COLUMNS = [
-    Column("p50_us", "p50, ms", US, 3),
-    Column("p99_us", "p99, ms", US, 2),
-    Column("max_us", "worst, ms", US, 2),
+    *WAITS,
     Column("messages_per_s", "frames of the flood a second"),
     Column("busy", "share of the server's core", 1, 2),
 ]

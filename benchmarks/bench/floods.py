@@ -17,7 +17,7 @@ from ..peers.frames import Imcore
 from .figures import Sample, at_most, figure, ratio
 from .links import BEAT_US, PROBE
 from .machine import resident
-from .plan import US, Column, Contender, Plan, RowResult, run_case
+from .plan import WAITS, Column, Contender, Plan, RowResult, run_case
 from .running import Failed, Load, Server, lasting, number, string
 
 __all__ = ["row"]
@@ -33,9 +33,7 @@ SLOW = {
 }
 """slowhttptest's modes (its -c, -r, -l and -u come from the plan)."""
 COLUMNS = [
-    Column("p50_us", "p50, ms", US, 3),
-    Column("p99_us", "p99, ms", US, 2),
-    Column("max_us", "worst, ms", US, 2),
+    *WAITS,
     Column("connections", "connections of the flood"),
     Column("bytes_a_connection", "bytes of memory for each"),
 ]

@@ -18,7 +18,7 @@ from .durable import WINDOW, person_to_person
 from .durable import blob as pairs_blob
 from .figures import Figure, Sample, at_least, at_most, figure
 from .machine import resident
-from .plan import US, CaseResult, Column, Contender, Plan, RowResult, run_case
+from .plan import US, WAITS, CaseResult, Column, Contender, Plan, RowResult, run_case
 from .running import Failed, Load, Server, blob, number, sample, string, talk, wireload
 
 __all__ = ["accept", "beating", "heartbeat", "idle"]
@@ -180,9 +180,7 @@ def _beating_in_chat(peer: Peer, pairs: int, rate: float, seconds: float) -> Sam
 def heartbeat(plan: Plan) -> RowResult:
     """Row 8."""
     columns = [
-        Column("p50_us", "p50, ms", US, 3),
-        Column("p99_us", "p99, ms", US, 2),
-        Column("max_us", "worst, ms", US, 2),
+        *WAITS,
         Column("messages_per_s", "messages a second meanwhile"),
         Column("busy", "share of the server's core", 1, 2),
     ]

@@ -10,7 +10,7 @@ from ..peers.base import Peer
 from .figures import Figure, Sample, Verdict, figure, ratio
 from .running import interleaved
 
-__all__ = ["US", "CaseResult", "Column", "Contender", "Plan", "RowResult", "Sizes", "run_case"]
+__all__ = ["US", "WAITS", "CaseResult", "Column", "Contender", "Plan", "RowResult", "Sizes", "run_case"]
 
 OURS = "imcore"
 
@@ -83,6 +83,12 @@ class Column:
 
 US = 1000.0
 """Samples hold microseconds, tables show milliseconds."""
+WAITS = [
+    Column("p50_us", "p50, ms", US, 3),
+    Column("p99_us", "p99, ms", US, 2),
+    Column("max_us", "worst, ms", US, 2),
+]
+"""How long whoever is watched waited for each answer."""
 
 
 @dataclass
