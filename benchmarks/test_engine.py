@@ -43,6 +43,10 @@ class Device:
         self.next += 1
         self.bus.queue.put(Uplink(self.user, "phone", self.next, "chat", self.body, 1), self)
 
+    def objection(self) -> Refusal | None:
+        """None."""
+        return None
+
     def answered(self, id: int, refusal: Refusal | None) -> None:
         """Go on."""
         assert refusal is None, refusal

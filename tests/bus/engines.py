@@ -54,6 +54,10 @@ class Link:
     def __init__(self) -> None:
         self.answers: list[tuple[int, Refusal | None]] = []
 
+    def objection(self) -> Refusal | None:
+        """None."""
+        return None
+
     def answered(self, id: int, refusal: Refusal | None) -> None:
         """Note it."""
         self.answers.append((id, refusal))

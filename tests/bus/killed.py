@@ -30,6 +30,10 @@ class Sender:
         self.next += 1
         self.bus.queue.put(Uplink("alice", self.device, self.next, "note", b"%d" % self.next), self)
 
+    def objection(self) -> Refusal | None:
+        """None."""
+        return None
+
     def answered(self, id: int, refusal: Refusal | None) -> None:
         """Say so, and go on."""
         assert refusal is None, refusal

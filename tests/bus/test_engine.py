@@ -14,7 +14,7 @@ import pytest
 
 from imcore.bus.ports import Bus, Load, Route, Uplink
 from imcore.errors import EngineError
-from imcore.messages import Resume, Role
+from imcore.messages import Refusal, Resume, Role
 from tests.bus.engines import ENGINES, Engine, Link, Taker, run, until, uplink
 
 Open = Callable[..., AbstractAsyncContextManager[Bus]]
@@ -49,6 +49,29 @@ class TestQueue:
                 assert [(m.user, m.device, m.id, m.body) for m in await taker.took(3)] == [
                     ("alice", "phone", id, b"body %d" % id) for id in (1, 2, 7)
                 ]
+
+        run(main())
+
+    def test_its_link_may_object_to_a_message_and_to_a_number_given_up_but_not_to_a_repeat(self, opened: Open) -> None:
+        class Shut(Link):
+            def objection(self) -> Refusal | None:
+                return Refusal("overloaded", "the node is late", 1000)
+
+        async def main() -> None:
+            async with opened() as bus:
+                taker, link, shut = Taker().attach(bus), Link(), Shut()
+                bus.queue.put(uplink(5), link)
+                bus.queue.put(uplink(5), shut)  # while the first is on its way
+                bus.queue.put(uplink(6), shut)
+                bus.queue.withdraw("alice", "phone", 6, shut)
+                await until(lambda: len(shut.answers) == 3)
+                assert shut.durable == [5]
+                assert [(id, why.code) for id, why in shut.answers if why is not None] == [(6, "overloaded")] * 2
+                bus.queue.put(uplink(6), link)
+                await until(lambda: link.durable == [5, 6])
+                bus.queue.withdraw("alice", "phone", 6, shut)
+                await until(lambda: shut.durable == [5, 6])
+                assert [m.id for m in await taker.took(2)] == [5, 6]
 
         run(main())
 

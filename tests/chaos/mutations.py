@@ -9,11 +9,10 @@ from typing import Any
 
 from imcore.bus.embedded.inbox import EmbeddedInbox
 from imcore.bus.embedded.queue import EmbeddedQueue
-from imcore.bus.ports import Opening, Sink, Uplink
+from imcore.bus.ports import Nobody, Opening, Sink, Uplink
 from imcore.bus.redis import way
 from imcore.bus.redis.inbox import RedisInbox
 from imcore.bus.redis.queue import RedisQueue
-from imcore.messages import Refusal
 
 __all__ = ["MUTATIONS", "mutate"]
 
@@ -22,25 +21,20 @@ LOOKS = b"if accepted and not above(id, accepted) then"
 LATE_S = 0.05
 
 
-class _Nobody:
-    def answered(self, id: int, refusal: Refusal | None) -> None:
-        """It was answered long ago."""
-
-
 def ack_before_durable() -> None:
     """A message is confirmed before it is on its way to the disk, or to Redis."""
     stored, sent = EmbeddedQueue.put, RedisQueue.put
 
     def hasty(self: EmbeddedQueue, message: Uplink, sink: Sink) -> None:
         sink.answered(message.id, None)
-        self._core.loop.call_later(LATE_S, stored, self, message, _Nobody())
+        self._core.loop.call_later(LATE_S, stored, self, message, Nobody())
 
     def hasty_over_redis(self: RedisQueue, message: Uplink, sink: Sink) -> None:
-        if self._objection(message, False) is not None:
+        if self._objection(message, False, sink) is not None:
             sent(self, message, sink)
             return
         sink.answered(message.id, None)
-        asyncio.get_running_loop().call_later(LATE_S, sent, self, message, _Nobody())
+        asyncio.get_running_loop().call_later(LATE_S, sent, self, message, Nobody())
 
     EmbeddedQueue.put = hasty  # type: ignore[method-assign]  # broken on purpose
     RedisQueue.put = hasty_over_redis  # type: ignore[method-assign]  # broken on purpose

@@ -212,6 +212,41 @@ def test_what_is_refused_because_the_node_is_late_takes_nothing_of_what_may_come
     run(main())
 
 
+def test_numbers_given_up_are_messages_to_a_node_that_counts(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path, limits=Limits(up_rate=20, drain_s=0.1)) as here, Wire(here.address) as alice:
+            await alice.greet("alice", role="up")
+            alice.say(*(frame(MSG, id, flags=FAILED) for id in range(1, 61)))
+            answers = [await alice.hear() for _ in range(60)]
+            taken = sum(not answer.flags & FAILED for answer in answers)
+            assert 19 <= taken < 60
+            assert all(answer.flags & FAILED for answer in answers[taken:])
+            assert answers[taken].map["code"] == "overloaded"
+            assert answers[taken].map["retry_ms"]
+
+    run(main())
+
+
+def test_a_node_that_is_late_confirms_what_it_has_on_its_way_and_what_is_durable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pulse, "BEAT_S", 3600)
+
+    async def main() -> None:
+        async with running(tmp_path) as here, Wire(here.address) as up:
+            await up.greet("alice", role="up")
+            up.say(note(5))
+            assert (await up.hear()).id == 5
+            [link] = here.gateway.links("alice")
+            assert link.up is not None
+            link.up.accepted = 4  # what WELCOME says while 5 is still on its way
+            here.gateway._pulse.late_s = 0.7
+            up.say(note(5), note(6))
+            assert [((answer := await up.hear()).id, answer.flags) for _ in range(2)] == [(5, 0), (6, FAILED)]
+
+    run(main())
+
+
 def test_a_node_that_is_late_refuses_what_goes_up_before_it_refuses_who_hears(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,8 +55,8 @@ class Queue:
         self.stored: list[int] = []
 
     def put(self, message: Uplink, sink: Sink) -> None:
-        if message.route == "no":
-            sink.answered(message.id, DOOR)
+        if (refusal := sink.objection() or (DOOR if message.route == "no" else None)) is not None:
+            sink.answered(message.id, refusal)
         else:
             self.waiting.append((message, sink))
 

@@ -149,7 +149,11 @@ def seen(route: Route, online: bool, number: int, time_ms: int) -> Uplink:
 
 
 class Sink(Protocol):
-    """Who is told how a message fared: the link that brought it."""
+    """Who brought a message, and is told how it fared: the link."""
+
+    def objection(self) -> Refusal | None:
+        """Why this message may not come in now, whatever it is. The queue asks while it has it in hand, and never of a
+        repeat."""
 
     def answered(self, id: int, refusal: Refusal | None) -> None:
         """`None`: the message is durable, or was so before (a repeat)."""
@@ -157,6 +161,10 @@ class Sink(Protocol):
 
 class Nobody:
     """A sink for messages that no link waits for."""
+
+    def objection(self) -> Refusal | None:
+        """They always may."""
+        return None
 
     def answered(self, id: int, refusal: Refusal | None) -> None:
         """Nobody asked."""
@@ -171,9 +179,9 @@ class UplinkQueue(Protocol):
 
     def put(self, message: Uplink, sink: Sink) -> None:
         """Store the message unless its number is not above the highest accepted from this device. What is durable is
-        answered in the order of one sink's puts. What is refused at the door (no such route, its check, no room) is
-        answered before `put` returns, so that the link can hold back what follows. If one can't be stored, those that
-        were put behind it and are not durable yet are refused with it: order holds."""
+        answered in the order of one sink's puts. What is refused at the door (its sink objects, no such route, its
+        check, no room) is answered before `put` returns, so that the link can hold back what follows. If one can't be
+        stored, those that were put behind it and are not durable yet are refused with it: order holds."""
 
     def withdraw(self, user: str, device: str, id: int, sink: Sink) -> None:
         """The device gives this number up: it counts as accepted, and nothing is processed."""

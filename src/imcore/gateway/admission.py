@@ -63,9 +63,17 @@ class Admission:
         else:
             self.links -= 1
 
+    def came(self) -> None:
+        """A message has come up: it waits until `answered`."""
+        self.waiting += 1
+
+    def answered(self) -> None:
+        """It has its answer."""
+        self.waiting -= 1
+
     def message(self) -> Refusal | None:
-        """A message has come up."""
-        why = self._late() if self._late_ms() > self._limits.up_late_ms else self._crowded(self.waiting + 1)
+        """Whether one that came may go on."""
+        why = self._late() if self._late_ms() > self._limits.up_late_ms else self._crowded(self.waiting)
         if why is None:
             return None
         self.refused["messages"] += 1

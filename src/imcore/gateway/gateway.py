@@ -181,15 +181,23 @@ class Gateway:
 
     def publish(self, link: ServerLink, id: int, room: str, body: bytes) -> None:
         """A message for a room that the link itself is not in."""
+        self.admission.came()
+        down = self._listening(link)
         if (refusal := self.admission.message()) is not None:
             if id:
                 refuse(link, id, refusal)
+        elif down is None and self.bus.push.spreads:
+            self.spawn(self._publish_elsewhere(link, id, room, body))
             return
-        down = self._listening(link)
-        if down is None and self.bus.push.spreads:
-            self.spawn(self.rooms.say_elsewhere(link, id, link.user, link.device, room, body))
         else:
             self.rooms.publish(link, id, room, body, down)
+        self.admission.answered()
+
+    async def _publish_elsewhere(self, link: ServerLink, id: int, room: str, body: bytes) -> None:
+        try:
+            await self.rooms.say_elsewhere(link, id, link.user, link.device, room, body)
+        finally:
+            self.admission.answered()
 
     def ended(self, link: ServerLink) -> None:
         """The link is over."""

@@ -79,9 +79,9 @@ class Up:
             self.queue.withdraw(self.link.user, self.link.device, id, self)
             self.at_the_door = False
         elif route[:1] == "@":
-            self._turn_away(id, _OURS)
-        elif (refusal := self.admission.message()) is not None:
-            self._turn_away(id, refusal)
+            self._begin()
+            self.answered(id, _OURS)
+            self.at_the_door = False
         else:
             self._begin()
             where = self.link.route
@@ -89,9 +89,13 @@ class Up:
             self.queue.put(Uplink(where.user, where.device, id, route, body, time.time_ns() // 1_000_000), self)
             self.at_the_door = False
 
+    def objection(self) -> Refusal | None:
+        """The queue has looked whether it is a repeat (`ports.Sink`)."""
+        return self.admission.message()
+
     def answered(self, id: int, refusal: Refusal | None) -> None:
         """The queue has decided (`ports.Sink`)."""
-        self.admission.waiting -= 1
+        self.admission.answered()
         if refusal is None:
             if id > self.accepted:
                 self.accepted = id
@@ -118,14 +122,8 @@ class Up:
             if self.late:
                 self._send_late()
 
-    def _turn_away(self, id: int, refusal: Refusal) -> None:
-        """Refuse it before the queue has seen it."""
-        self._begin()
-        self.answered(id, refusal)
-        self.at_the_door = False
-
     def _begin(self) -> None:
-        self.admission.waiting += 1
+        self.admission.came()
         self.held = 0
         self.at_the_door = True
         self.puts += 1

@@ -152,6 +152,9 @@ class EmbeddedQueue:
         if id <= device.pending:
             self._repeat(device, id, sink)
             return True
+        if (refusal := sink.objection()) is not None:
+            self._refuse(sink, id, refusal)
+            return False
         if (check := self._routes.get(message.route, self._nobody)) is not None:
             refusal = objection(check, message, "bad_frame" if message.route in self._routes else "no_route")
             if refusal is not None:
@@ -179,6 +182,9 @@ class EmbeddedQueue:
         if id <= device.pending:
             self._repeat(device, id, sink)
             return True
+        if (refusal := sink.objection()) is not None:
+            self._refuse(sink, id, refusal)
+            return False
         if self._core.closing:
             self._refuse(sink, id, Refusal("draining", "the node is closing; another one will take it", RETRY_MS))
             return False

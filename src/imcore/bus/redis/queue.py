@@ -85,27 +85,28 @@ class RedisQueue:
             if waiting is not None:
                 waiting.append((message, withdrawn, sink))
                 return
-        refusal = self._objection(message, withdrawn)
+        known = self._accepted.get(place)
+        if known is not None and message.id <= known and self._pipe.up:
+            self._send(message, withdrawn, sink)  # a repeat: it is answered in its turn, whatever is in it
+            return
+        refusal = self._objection(message, withdrawn, sink)
         if refusal is None:
             self._send(message, withdrawn, sink)
-            return
-        known = self._accepted.get(place)
-        if not self._pipe.up or (known is not None and message.id > known):
+        elif known is not None or not self._pipe.up:
             self._refuse(sink, message.id, refusal)
-        elif known is not None:
-            self._send(message, withdrawn, sink)  # a repeat: it is answered in its turn, whatever is in it
         else:
             self._parked[place] = [(message, withdrawn, sink)]
             self._pipe.do(self._shard(message.user), b"accepted", place, partial(self._unpark, place))
 
-    def _objection(self, message: Uplink, withdrawn: bool) -> Refusal | None:
+    def _objection(self, message: Uplink, withdrawn: bool, sink: Sink) -> Refusal | None:
         pipe = self._pipe
         if not pipe.up:
             if pipe.closed:
                 return Refusal("draining", "the node is closing; another one will take it", RETRY_MS)
             return Refusal("overloaded", str(pipe.trouble()), RETRY_MS)
-        if withdrawn:
-            return None
+        refusal = sink.objection()
+        if refusal is not None or withdrawn:
+            return refusal
         refusal = self._services.objection(message)
         if refusal is None and pipe.lag >= self._backlog:
             text = f"{pipe.lag} messages wait for their service; the queue takes no more"
@@ -145,7 +146,7 @@ class RedisQueue:
         self.knows(*place, int(result))
         held = False
         for message, withdrawn, sink in waiting:
-            refusal = self._objection(message, withdrawn) if message.id > self._accepted[place] else None
+            refusal = self._objection(message, withdrawn, sink) if message.id > self._accepted[place] else None
             if refusal is None and held:  # its link could not know yet that it has to hold this one back
                 refusal = Refusal("overloaded", "held back behind a refused message", 0)
             if refusal is None:
