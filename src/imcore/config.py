@@ -185,6 +185,9 @@ class Limits(_Section, frozen=True, kw_only=True):
         Positive,
         Meta(description="messages and up links of the node that wait for their answer, beyond which more are refused"),
     ] = 50_000
+    up_bytes: Annotated[
+        int, Meta(ge=4096, description="bytes of these messages together, beyond which more are refused")
+    ] = 256 * 1024 * 1024
     up_late_ms: Annotated[
         int,
         Meta(

@@ -212,6 +212,23 @@ def test_what_is_refused_because_the_node_is_late_takes_nothing_of_what_may_come
     run(main())
 
 
+def test_more_bytes_than_may_wait_for_an_answer_are_refused(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path, limits=Limits(up_bytes=10_000, drain_s=0.1)) as here, Wire(here.address) as alice:
+            await alice.greet("alice")
+            alice.say(*(note(id, 4000) for id in range(1, 6)))
+            answers = [await alice.hear() for _ in range(5)]
+            assert [(answer.id, answer.flags) for answer in answers] == [
+                (1, 0), (2, 0), (3, FAILED), (4, FAILED), (5, FAILED),
+            ]  # fmt: skip
+            assert answers[2].map["text"] == "12000 bytes of messages wait for this node's answer"
+            alice.say(note(3, 4000))
+            assert (await alice.hear()).flags == 0
+            assert (here.gateway.admission.waiting, here.gateway.admission.size) == (0, 0)
+
+    run(main())
+
+
 def test_numbers_given_up_are_messages_to_a_node_that_counts(tmp_path: Path) -> None:
     async def main() -> None:
         async with running(tmp_path, limits=Limits(up_rate=20, drain_s=0.1)) as here, Wire(here.address) as alice:

@@ -103,7 +103,7 @@ def test_answers_come_in_order_and_say_what_happened(steps: list[tuple[str, obje
     def send(id: int, flags: int = 0) -> None:
         if link.held == 0:  # a held link hands nothing on
             sent.append((id, routes[id]))
-            up.message(flags, id, routes[id], b"")
+            up.message(flags, id, routes[id], b"" if flags else bytes(id))
 
     for what, value in steps:
         if what == "send":
@@ -127,7 +127,7 @@ def test_answers_come_in_order_and_say_what_happened(steps: list[tuple[str, obje
         if said == "ok":
             assert id in queue.stored or routes[id] == "no", "confirmed, so it is there or was given up"
     assert link.held == 0
-    assert IDLE.waiting == 0
+    assert (IDLE.waiting, IDLE.size) == (0, 0)
 
 
 def test_a_link_with_much_on_its_way_is_not_read_until_half_is_durable() -> None:

@@ -32,6 +32,8 @@ class Admission:
         self.waiting = 0
         """What came up and is not answered yet: HELLOs of up links whose user is known, and messages that are not
         durable."""
+        self.size = 0
+        """Bytes of these messages."""
         self.refused = {"links": 0, "up_links": 0, "messages": 0}
         self._rate = limits.up_rate
         self._allowed = float(limits.up_rate)
@@ -63,13 +65,15 @@ class Admission:
         else:
             self.links -= 1
 
-    def came(self) -> None:
-        """A message has come up: it waits until `answered`."""
+    def came(self, size: int) -> None:
+        """A message of so many bytes has come up: it waits until `answered`."""
         self.waiting += 1
+        self.size += size
 
-    def answered(self) -> None:
-        """It has its answer."""
+    def answered(self, size: int) -> None:
+        """It has its answer, and is not kept for it any more."""
         self.waiting -= 1
+        self.size -= size
 
     def message(self) -> Refusal | None:
         """Whether one that came may go on."""
@@ -97,6 +101,8 @@ class Admission:
         """Of what goes up in all: too much at once, with this one, or too much in this second."""
         if waiting > self._limits.up_waiting:
             return f"{waiting - 1} messages and links wait for this node's answer"
+        if self.size > self._limits.up_bytes:
+            return f"{self.size} bytes of messages wait for this node's answer"
         if self._rate:
             now = time.monotonic()
             self._allowed = min(self._rate, self._allowed + (now - self._filled) * self._rate)

@@ -181,7 +181,7 @@ class Gateway:
 
     def publish(self, link: ServerLink, id: int, room: str, body: bytes) -> None:
         """A message for a room that the link itself is not in."""
-        self.admission.came()
+        self.admission.came(len(body))
         down = self._listening(link)
         if (refusal := self.admission.message()) is not None:
             if id:
@@ -191,13 +191,13 @@ class Gateway:
             return
         else:
             self.rooms.publish(link, id, room, body, down)
-        self.admission.answered()
+        self.admission.answered(len(body))
 
     async def _publish_elsewhere(self, link: ServerLink, id: int, room: str, body: bytes) -> None:
         try:
             await self.rooms.say_elsewhere(link, id, link.user, link.device, room, body)
         finally:
-            self.admission.answered()
+            self.admission.answered(len(body))
 
     def ended(self, link: ServerLink) -> None:
         """The link is over."""

@@ -37,6 +37,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Messages and `up` links that the node takes a second: beyond it they are refused; 0 = any."""
     up_waiting: Annotated[int, Meta(ge=1)] = 50_000
     """Messages and `up` links of the node that are not answered yet: beyond it more are refused."""
+    up_bytes: Annotated[int, Meta(ge=4096)] = 256 * 1024 * 1024
+    """Bytes of these messages: beyond it more are refused."""
     up_late_ms: Annotated[int, Meta(ge=10)] = 500
     """How late the loop may be: beyond it messages and `up` links are refused, with a time to come back."""
     rooms_per_link: Annotated[int, Meta(ge=0, le=65535)] = 64

@@ -46,6 +46,7 @@ class Up:
         "link",
         "puts",
         "queue",
+        "sizes",
         "unanswered",
     )
 
@@ -56,6 +57,7 @@ class Up:
         self.unanswered = unanswered
         self.accepted = link.accepted  # the highest number known to be durable for this device
         self.held = 0  # the number that was refused and has not come again; 0 = none
+        self.sizes: list[int] = []  # bytes of those that the queue has not answered, as they came
         self.puts = 0  # handed to the queue
         self.answers = 0  # and decided
         self.at_the_door = False  # inside a call of the queue's
@@ -75,15 +77,15 @@ class Up:
             if body:
                 self.link.on_fault(BadFrame("MSG with FAILED: expected an empty body", self.link.offset))
                 return
-            self._begin()
+            self._begin(0)
             self.queue.withdraw(self.link.user, self.link.device, id, self)
             self.at_the_door = False
         elif route[:1] == "@":
-            self._begin()
+            self._begin(0)
             self.answered(id, _OURS)
             self.at_the_door = False
         else:
-            self._begin()
+            self._begin(len(body))
             where = self.link.route
             assert where is not None
             self.queue.put(Uplink(where.user, where.device, id, route, body, time.time_ns() // 1_000_000), self)
@@ -95,7 +97,7 @@ class Up:
 
     def answered(self, id: int, refusal: Refusal | None) -> None:
         """The queue has decided (`ports.Sink`)."""
-        self.admission.answered()
+        self.admission.answered(self.sizes.pop() if self.at_the_door else self.sizes.pop(0))
         if refusal is None:
             if id > self.accepted:
                 self.accepted = id
@@ -122,8 +124,9 @@ class Up:
             if self.late:
                 self._send_late()
 
-    def _begin(self) -> None:
-        self.admission.came()
+    def _begin(self, size: int) -> None:
+        self.admission.came(size)
+        self.sizes.append(size)
         self.held = 0
         self.at_the_door = True
         self.puts += 1
