@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from imcore._codec import ACK, JOIN, LEAVE, MSG, ROOM
+from imcore._codec import ACK, JOIN, LEAVE, MSG, PING, PONG, ROOM
 from imcore.client import Client, Message
 from imcore.errors import Refused, Unknown
 from tests.client.peer import Conversation, first, idle, pong, with_client
@@ -114,3 +114,43 @@ class TestRooms:
         async def _(im: Client) -> None:
             with pytest.raises(Unknown, match="the link broke before the answer"):
                 await im.publish("lobby", b"x", confirm=True)
+
+
+@pytest.mark.parametrize("leaves", [False, True], ids=["joined again", "left"])
+def test_what_waited_for_a_room_goes_up_on_the_link_that_is_open_when_the_room_is_heard_or_left(leaves: bool) -> None:
+    """Up and down apart: the link down breaks and comes back while the one up lives."""
+    breaks, back, waits = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    roles: list[str] = []
+
+    async def by_role(link: Conversation) -> None:
+        hello = await link.welcome()
+        roles.append(hello.role)
+        again = roles.count("down") > 1
+        while (frame := await link.frame()) is not None:
+            if frame.type == PING:
+                link.say(PONG, frame.id)
+            elif frame.type == JOIN and again:
+                back.set()
+                if not leaves:
+                    await waits.wait()
+                    link.say(ACK, frame.id)
+            elif frame.type in (JOIN, LEAVE, MSG):
+                link.say(ACK, frame.id)
+            if frame.type == JOIN and not again:
+                await breaks.wait()
+                return
+
+    @with_client(by_role, channels="split")
+    async def _(im: Client) -> None:
+        await im.join("lobby")
+        await im.publish("lobby", b"before", confirm=True)
+        breaks.set()
+        await back.wait()
+        saying = asyncio.create_task(im.publish("lobby", b"between", confirm=True))
+        await asyncio.sleep(0)
+        assert not saying.done()
+        waits.set()
+        if leaves:
+            await im.leave("lobby")
+        await saying
+        assert roles == ["down", "up", "down"], "no other link was needed"

@@ -122,7 +122,7 @@ class Client(Transfers, Standing):
         need, where = self._connection.need, self._connection.where_up
         self._sending = Sending(outbox, device, outbox_count, outbox_size, where, need, on_settled)
         self._receive = receive
-        self._rooms = Rooms(self._sending.number, self._connection.anew, need, on_left)
+        self._rooms = Rooms(self._sending.number, self._connection.anew, self._publishes, on_left)
         self._failure: ImcoreError | None = None  # why the client has ended by itself
         self._entered = self._closed = self._ended = False
         self.state = State.CLOSED
@@ -370,6 +370,14 @@ class Client(Transfers, Standing):
         await self._rooms.publish(link, room, body, confirm)
         if not confirm:
             await asyncio.sleep(0)  # the turn that sends it
+
+    def _publishes(self) -> None:
+        """What was said to a room may go up: on the link that there is, or on one that is opened for it."""
+        link = self._sending.link
+        if link is not None:
+            self._rooms.carry(link)
+        else:
+            self._connection.need()
 
     def _broke(self, error: ConfigError) -> None:
         """A file of ours can't be written."""

@@ -35,19 +35,19 @@ FIRST_ID = 1 << 63
 
 class Rooms:
     """number: gives a request its id, one that no message has. anew: called when what is wanted can only be asked for
-    on another link. need: when something is to be published, and there is no link. on_left: told of a room that can't
-    be joined again."""
+    on another link. due: when something is to be published, and may be now. on_left: told of a room that can't be
+    joined again."""
 
     def __init__(
         self,
         number: Callable[[], int | None],
         anew: Callable[[], None],
-        need: Callable[[], None],
+        due: Callable[[], None],
         on_left: Callable[[str, Refused], object] | None = None,
     ) -> None:
         self._number = number
         self._anew = anew
-        self._need = need
+        self._due = due
         self._on_left = on_left
         self._link: ClientLink | None = None
         self._wanted: dict[str, asyncio.Future[None]] = {}  # done = joined, on this link or one before it
@@ -72,6 +72,8 @@ class Rooms:
         if joined is not None and not joined.done():
             joined.set_exception(LocalError(f"room {room!r} was left before it was joined"))
             joined.exception()
+        if self.wants:
+            self._due()
         if self._link is not None:
             left = asyncio.get_running_loop().create_future()
             self._ask(LEAVE, room, left)
@@ -86,7 +88,7 @@ class Rooms:
         if link is not None:
             self.carry(link)
         elif self.wants:
-            self._need()
+            self._due()
         await said
 
     def carry(self, link: ClientLink) -> None:
@@ -119,7 +121,7 @@ class Rooms:
         for room in self._wanted:
             self._ask_join(room)
         if self.wants:
-            self._need()
+            self._due()
 
     @property
     def joining(self) -> bool:
@@ -128,7 +130,7 @@ class Rooms:
 
     @property
     def wants(self) -> bool:
-        """A link up that begins now would publish something."""
+        """A link up would publish something."""
         return bool(self._unsaid) and self._hears(self._unsaid[0][0])
 
     def waits(self, link: ClientLink) -> bool:
@@ -178,7 +180,7 @@ class Rooms:
             if type == JOIN:
                 self._here.add(room)
                 if self.wants:
-                    self._need()
+                    self._due()
         elif type == JOIN and refusal.retry_ms is not None:
             wait = min(max(refusal.retry_ms / 1000, 0.1), WAIT_MOST)
             asyncio.get_running_loop().call_later(wait, self._join_again, room, answered)
@@ -189,7 +191,7 @@ class Rooms:
                 if answered is not None and answered.done():
                     self._tell_left(room, error)
                 if self.wants:
-                    self._need()
+                    self._due()
             if answered is not None and not answered.done():
                 answered.set_exception(error)
                 answered.exception()
