@@ -101,6 +101,21 @@ def test_a_doubt_that_comes_again_and_again_does_not_put_off_the_end_of_a_links_
         assert im._connection.down is not link
 
 
+def test_a_link_that_did_not_outlive_a_sleep_gives_the_next_one_no_more_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who mostly receives gets no answers that would end the doubts."""
+    monkeypatch.setattr(heartbeat, "OVERDUE_S", 0.1)
+    monkeypatch.setattr(heartbeat, "PATIENCE_S", 60.0)
+
+    @moving(once, once, once, alive, stranded=False)
+    async def _(im: Client, said: list[State]) -> None:
+        for _ in range(3):
+            link = im._connection.down
+            im._connection.woke()
+            await until(lambda link=link: im._connection.down not in (link, None))
+        assert im.doubts == 0
+        assert said == [State.CONNECTING, State.OPEN]
+
+
 def test_who_waits_for_the_next_try_tries_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backoff.Backoff, "next", lambda self, least=0.0: 3600.0)
 

@@ -66,7 +66,7 @@ class Heartbeat:
 
     def overdue(self, doubts: int) -> float:
         """How long the answer to a message may take with nothing else coming, before it is asked for a sign of life.
-        doubts: links before this one that were given up for such a silence, and no better one was found."""
+        doubts: links before this one that were given up because an answer was, and no better one was found."""
         return max(OVERDUE_S, PATIENCE_RTT * self.rtt) * (1 << min(doubts, DOUBTS_MOST))
 
     def pong(self, token: int, now: float) -> bool:

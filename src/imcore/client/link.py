@@ -31,7 +31,7 @@ class Owner(Protocol):
     """Who is told what a link brings; all calls are made in the link's turn."""
 
     doubts: int
-    """Links that were given up for a silence since the last answer."""
+    """Links that were given up for an answer that was overdue, since one came."""
 
     def welcomed(self, link: ClientLink, welcome: Welcome) -> None:
         """The link is open. May raise `RemoteError`: then it is closed."""
@@ -244,7 +244,7 @@ class ClientLink(Link):
         elif self.paused or self._moves():
             self.expect(beat.patience, renew=True)
         elif self.beats and not self.over.done() and (self.doubted or self.owner.waits(self)):
-            self.owner.doubts += 1
+            self.owner.doubts += self.owner.waits(self)
             self.leave()  # another one is opened beside it: whichever answers first is the one
             self.expect(beat.patience, renew=True)
         else:
