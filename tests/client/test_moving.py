@@ -70,7 +70,7 @@ def test_a_link_that_may_be_good_is_asked_and_stays_if_it_answers() -> None:
         assert said == [State.CONNECTING, State.OPEN]
 
 
-@pytest.mark.parametrize("why", ["moved", "woke"])
+@pytest.mark.parametrize("why", ["moved", "woke", "stalled"])
 def test_a_link_that_does_not_answer_is_raced_long_before_a_heartbeat_would_fail(
     why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,6 +141,31 @@ def test_a_search_that_runs_begins_again_on_the_new_network() -> None:
             await asyncio.sleep(0.1)  # HELLO has ten seconds
             im.network_changed()
             await until(lambda: im.state is State.OPEN)
+
+    run(work())
+
+
+def test_a_timer_that_is_late_does_not_put_off_the_search() -> None:
+    """Else an application that blocks its loop now and then would never get in on a slow network."""
+
+    async def work() -> None:
+        begun: list[Conversation] = []
+        stalled = asyncio.Event()
+
+        async def slow(link: Conversation) -> None:
+            begun.append(link)
+            await stalled.wait()
+            await alive(link)
+
+        async with asyncio.timeout(20), peer(slow) as address, device(address, []) as im:
+            for _ in range(3):
+                await until(lambda: begun)
+                for woke in im._hub.on_wake:
+                    woke()
+                await asyncio.sleep(0.05)
+            stalled.set()
+            await until(lambda: im.state is State.OPEN)
+            assert len(begun) == 1
 
     run(work())
 

@@ -96,7 +96,7 @@ class Connection:
     async def run(self, hub: Hub) -> None:
         """Stay connected. Raises `LinkClosed`, with advice, when there is no use in coming back."""
         self._hub = hub
-        hub.on_wake.append(self.woke)
+        hub.on_wake.append(self.stalled)
         try:
             with Watch(self.moved, self.woke):
                 if not self._receive:
@@ -110,7 +110,7 @@ class Connection:
                 except BaseExceptionGroup as failed:
                     raise failed.exceptions[0] from None
         finally:
-            hub.on_wake.remove(self.woke)
+            hub.on_wake.remove(self.stalled)
             self._opening.close()
 
     def need(self) -> None:
@@ -152,13 +152,19 @@ class Connection:
         self._opening.moved()
 
     def woke(self) -> None:
-        """This process slept: whether the links live is asked before anything else."""
-        _log.debug("awake: the links are looked at")
-        self.spare.begin(self.long.link)
+        """This machine slept: what was tried before is nothing."""
+        self.stalled()
         for channel in (self.long, self.short):
             channel.anew()
-            if channel.link is not None:
-                self._see(channel.link)
+
+    def stalled(self) -> None:
+        """This process was stopped, or its loop was blocked: whether the links live is asked before anything else. What
+        is waited for goes on, since its time went on too."""
+        _log.debug("awake: the links are looked at")
+        self.spare.begin(self.long.link)
+        for link in (self.long.link, self.short.link):
+            if link is not None:
+                self._see(link)
 
     def _see(self, link: ClientLink) -> None:
         if isinstance(link, ExchangeLink):
