@@ -7,9 +7,11 @@ import base64
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import msgspec
 import pytest
 
 from imcore.client import Client, State, channel
@@ -190,6 +192,78 @@ def test_nothing_is_looked_for_while_nothing_moves(tmp_path: Path, monkeypatch: 
             assert looks == before
             await im.send("echo", b"more")
             await until(lambda: looks > before)
+
+    run(work())
+
+
+def waits_for_more(one: channel.Channel) -> bool:
+    """It has looked for better ways, and looks again when something moves."""
+    return one.good is not None and not one._stirred.is_set()
+
+
+def test_a_slow_way_is_looked_at_later_when_something_moves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channel, "AGAIN_S", 0.02)
+    monkeypatch.setattr(Finder, "slow", lambda finder, way: True)
+    looks: list[str] = []
+    holds, better = Finder.holds, Finder.better
+
+    async def look_whether_it_holds(finder: Finder, way: Candidate) -> bool:
+        looks.append("holds")
+        return await holds(finder, way)
+
+    async def look_for_better(finder: Finder, way: Candidate, *, holds: bool) -> Candidate | None:
+        looks.append("better")
+        return await better(finder, way, holds=holds)
+
+    monkeypatch.setattr(Finder, "holds", look_whether_it_holds)
+    monkeypatch.setattr(Finder, "better", look_for_better)
+
+    async def work() -> None:
+        async with node(tmp_path) as there, device(there.addresses, tmp_path) as im:
+            long = im._connection.long
+            for count in (0, 2, 3):
+                await until(lambda count=count: len(looks) == count and waits_for_more(long))  # type: ignore[misc]
+                long.stirs()
+            await until(lambda: len(looks) == 4)
+            assert looks == ["holds", "better", "better", "better"]
+
+    run(work())
+
+
+class Waits:
+    """Stands for the share of a wait that is waited: it is over at once, and kept here."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def __rmul__(self, seconds: float) -> float:
+        self.seconds.append(seconds)
+        return 0.0
+
+
+def test_better_ways_are_looked_for_ever_more_seldom_and_soon_again_after_a_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = Waits()
+
+    async def work() -> None:
+        async with (
+            node(tmp_path) as there,
+            relay(there.addresses[0], "127.0.0.2") as one,
+            relay(there.addresses[0], "127.0.0.3") as other,
+            device([str(one), str(other)], tmp_path) as im,
+        ):
+            monkeypatch.setattr(channel, "random", SimpleNamespace(uniform=lambda least, most: waits))
+            long = im._connection.long
+            for count in (1, 2, 3):
+                await until(lambda count=count: len(waits.seconds) == count and waits_for_more(long))  # type: ignore[misc]
+                long.stirs()
+            await until(lambda: len(waits.seconds) == 4 and waits_for_more(long))
+            assert long.good is not None
+            best = other if long.good.point == one else one
+            await long._found(msgspec.structs.replace(long.good, point=best))
+            await until(lambda: len(waits.seconds) == 5)
+            assert waits.seconds == [channel.AGAIN_S * factor for factor in (1, 2, 4, 8, 1)]
 
     run(work())
 

@@ -305,23 +305,25 @@ class Channel:
         takes the place of the one in use when it is welcomed; who is asked anew each time anyway goes by it from then
         on."""
         wait = AGAIN_S
+        spared: Candidate | None = None
         while True:
             await self._opened.wait()
             self._changed.clear()
             way = self.good
             assert way is not None
-            if way not in self._holds and self._finder.slow(way):
-                self._holds[way] = True  # messages first: better ways are looked for later
+            if way not in self._holds and way != spared and self._finder.slow(way):
+                spared = way  # messages first: it is looked at the next time
             else:
                 await self._look(way)
             try:
                 async with asyncio.timeout(wait * random.uniform(0.5, 1.0)):
                     await self._changed.wait()
-                wait = AGAIN_S
             except TimeoutError:
                 wait = min(wait * 2, UPWARD_MOST_S)
                 self._stirred.clear()
                 await self._stirred.wait()
+            if self._changed.is_set():
+                wait = AGAIN_S
 
     async def _look(self, way: Candidate) -> None:
         if way not in self._holds:
