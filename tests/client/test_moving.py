@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from imcore._codec import ACK, MSG, PING, PONG
-from imcore.client import Client, State, backoff, connection, heartbeat
+from imcore.client import Client, State, backoff, channel, connection, heartbeat
 from tests.client.peer import Conversation, Script, peer, run
 from tests.gateway.running import until
 
@@ -129,6 +129,27 @@ def test_who_waits_for_the_next_try_tries_at_once(monkeypatch: pytest.MonkeyPatc
             await until(lambda: im.state is State.OPEN)
 
     run(work())
+
+
+def test_who_had_an_empty_answer_asks_again_at_once_but_not_before_the_time_that_a_gateway_gave(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(channel, "EMPTY_S", 60.0)
+
+    @moving(alive, stranded=False)
+    async def _(im: Client, said: list[State]) -> None:
+        now = asyncio.get_running_loop().time
+        long, link = im._connection.long, im._connection.down
+        assert link is not None
+        link.hasty = True
+        pausing = asyncio.create_task(long._pause(link, now()))
+        await asyncio.sleep(0.05)
+        assert not pausing.done()
+        im.network_changed()
+        await pausing
+        long._leave_at = until_then = now() + 0.2
+        await long._pause(link, now())
+        assert now() >= until_then - 0.1
 
 
 def test_a_search_that_runs_begins_again_on_the_new_network() -> None:

@@ -130,7 +130,7 @@ class Channel:
                 if link.served:
                     self._superseded = again = brief = 0
                     backoff.served()
-                    await self._pause(link, now() - began)
+                    await self._pause(link, began)
                     continue
                 self._opened.clear()
                 brief = brief + 1 if now() - began < LIVED_S else 0
@@ -222,13 +222,13 @@ class Channel:
             self.state, self.text = state, text
             self._say_to(state, text)
 
-    async def _pause(self, link: ClientLink, lasted: float) -> None:
-        """Between a link that ended as foreseen and the next one."""
-        wait = self._leave_at - asyncio.get_running_loop().time()
-        if link.hasty:
-            wait = max(wait, EMPTY_S - lasted)
-        if wait > 0:
+    async def _pause(self, link: ClientLink, began: float) -> None:
+        """Between a link that ended as foreseen and the next one. The time that a GOAWAY gave us is always kept."""
+        now = asyncio.get_running_loop().time
+        if (wait := self._leave_at - now()) > 0:
             await asyncio.sleep(min(wait, WAIT_MOST))
+        if link.hasty and (wait := began + EMPTY_S - now()) > 0:
+            await self._rest(wait, asked=True)
 
     async def _open_here(self) -> ClientLink:
         """A new link, by a way on the network of now; raises `LinkClosed`."""
