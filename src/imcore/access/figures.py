@@ -189,8 +189,5 @@ class Figures:
 
 
 def _wider(key: Key) -> tuple[Key, ...]:
-    carrier, _, *about = key
-    everybody = Key(ALL, ALL, *about)  # type: ignore[arg-type]  # the rest of a key, in its order
-    if not carrier:
-        return key, everybody
-    return key, Key(carrier, ALL, *about), everybody  # type: ignore[arg-type]
+    everybody = key._replace(carrier=ALL, region=ALL)
+    return (key, key._replace(region=ALL), everybody) if key.carrier else (key, everybody)
