@@ -110,7 +110,7 @@ def test_pipeline(benchmark: BenchmarkFixture, tmp_path: Path, devices: int) -> 
     def once() -> None:
         rounds.append(uvloop.run(pipeline(tmp_path / str(len(rounds)), devices, 100_000 // devices)))
 
-    benchmark.pedantic(once, rounds=5 if benchmark.enabled else 1)  # type: ignore[no-untyped-call]
+    benchmark.pedantic(once, rounds=5 if benchmark.enabled else 1)  # type: ignore[no-untyped-call]  # theirs has no types
     for name in rounds[0]:
         benchmark.extra_info[name] = sorted(each[name] for each in rounds)[len(rounds) // 2]
 
@@ -118,7 +118,7 @@ def test_pipeline(benchmark: BenchmarkFixture, tmp_path: Path, devices: int) -> 
 @pytest.mark.benchmark(group="a message from one device at a time: the latency of two commits")
 def test_round_trip(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
     folders = iter(range(1000))
-    benchmark.pedantic(  # type: ignore[no-untyped-call]
+    benchmark.pedantic(  # type: ignore[no-untyped-call]  # theirs has no types
         lambda: uvloop.run(pipeline(tmp_path / str(next(folders)), 1, 100)), rounds=3
     )
 
@@ -157,7 +157,7 @@ def test_rows(benchmark: BenchmarkFixture, tmp_path: Path, way: str) -> None:
 
         other.start()
         try:
-            benchmark.pedantic(once, rounds=10)  # type: ignore[no-untyped-call]
+            benchmark.pedantic(once, rounds=10)  # type: ignore[no-untyped-call]  # theirs has no types
         finally:
             stop.set()
             other.join()

@@ -45,11 +45,11 @@ def by_reader(reads: list[bytes]) -> Told:
         for event in reader.feed(read):
             kind = type(event)
             if kind is Data:
-                size += len(event.data)  # type: ignore[union-attr]
+                size += len(event.data)  # type: ignore[union-attr]  # as its kind says
             elif kind is RequestHead:
-                _ = event.method, event.target, event.version, event.headers  # type: ignore[union-attr]
+                _ = event.method, event.target, event.version, event.headers  # type: ignore[union-attr]  # as its kind says
             else:
-                messages += event.keep_alive  # type: ignore[union-attr]
+                messages += event.keep_alive  # type: ignore[union-attr]  # as its kind says
     return messages, size
 
 
@@ -92,9 +92,9 @@ def by_h11(reads: list[bytes]) -> Told:
         while (event := connection.next_event()) is not h11.NEED_DATA:
             kind = type(event)
             if kind is h11.Data:
-                size += len(event.data)  # type: ignore[union-attr]
+                size += len(event.data)  # type: ignore[union-attr]  # as its kind says
             elif kind is h11.Request:
-                _ = event.method, event.target, event.http_version, event.headers  # type: ignore[union-attr]
+                _ = event.method, event.target, event.http_version, event.headers  # type: ignore[union-attr]  # as its kind says
             elif kind is h11.EndOfMessage:
                 messages += connection.their_state is h11.DONE
                 connection.send(answer)

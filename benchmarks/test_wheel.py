@@ -32,7 +32,7 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 
 def measure(benchmark: BenchmarkFixture, run: Callable[[], object], rounds: int, operations: int = 1) -> float:
     """Seconds an operation, the median; 0.0 where benchmarks are disabled."""
-    benchmark.pedantic(run, rounds=rounds, warmup_rounds=1)  # type: ignore[no-untyped-call]
+    benchmark.pedantic(run, rounds=rounds, warmup_rounds=1)  # type: ignore[no-untyped-call]  # theirs has no types
     if benchmark.stats is None:
         return 0.0
     seconds = float(benchmark.stats.stats.median) / operations

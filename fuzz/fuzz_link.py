@@ -113,7 +113,7 @@ class World:
     def __init__(self, deeds: bytes) -> None:
         self.deeds = list(deeds[::-1])
         self.loop = Loop()
-        self.hub = Hub(self.loop, native=False, window=8192)  # type: ignore[arg-type]
+        self.hub = Hub(self.loop, native=False, window=8192)  # type: ignore[arg-type]  # a loop of the fuzzer's own
         self.rooms = [Room(self.hub, name) for name in ("r", "s")]
         self.links = [Fuzzed(self) for _ in range(3)]
         for link in self.links:

@@ -52,7 +52,7 @@ class TestTls:
                 for number, size in enumerate([0, 1, 16_383, 16_384, 65_536, 300_000, 5_000_000], 1):
                     here.send(MSG, number, "r", bytes([number]) * size)
                     there.send(MSG, number, "r", bytes([number]) * size)
-                    await settle(lambda number=number: len(here.calls) == len(there.calls) == number)  # type: ignore[misc]
+                    await settle(lambda number=number: len(here.calls) == len(there.calls) == number)  # type: ignore[misc]  # mypy can't infer the default
                 assert here.calls == there.calls
                 assert here.calls[-1] == ("frame", MSG, 0, 7, "r", bytes([7]) * 5_000_000)
                 here.send(ERROR, body=b"why")
@@ -89,7 +89,7 @@ class TestATransport:
                         carrier.pause(False)
                         carrier.write(b"x")
                         carrier.end()
-                    await settle(lambda link=link: link.named("end"))  # type: ignore[misc]
+                    await settle(lambda link=link: link.named("end"))  # type: ignore[misc]  # mypy can't infer the default
                     assert link.calls == [("end", None)]
             assert told == []
 
@@ -152,7 +152,7 @@ class TestATransport:
                         peer.sock.send((Frame(PING, n).encode() * 100)[number * 40 : number * 40 + 40])
                     await turns(3)
                 for n, peer in enumerate(peers):
-                    await settle(lambda n=n, peer=peer: peer.read() == encode(PONG, n) * 100)  # type: ignore[misc]
+                    await settle(lambda n=n, peer=peer: peer.read() == encode(PONG, n) * 100)  # type: ignore[misc]  # mypy can't infer the default
 
         run(main(), loops)
 

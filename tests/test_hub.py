@@ -152,7 +152,7 @@ class TestACallback:
                 await settle(lambda: all(link.named("end") for link in links))
                 for link, there in opened:  # each of them works
                     there.send(Frame(PING, 8).encode())
-                    await settle(lambda link=link: link.hub.links == len(opened))  # type: ignore[misc]
+                    await settle(lambda link=link: link.hub.links == len(opened))  # type: ignore[misc]  # mypy can't infer the default
                     there.setblocking(True)
                     there.settimeout(5)
                     assert await asyncio.to_thread(there.recv, 100) == encode(PONG, 8)

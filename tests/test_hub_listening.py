@@ -43,15 +43,15 @@ class TestListening:
                     if outcome == "new":
                         made.append(Recorder(hub))
                         return made[-1]
-                    return outcome  # type: ignore[return-value]
+                    return outcome  # type: ignore[return-value]  # no link, or nothing
 
                 hub.listen(server, factory)
                 for left in range(5, -1, -1):
                     with socket.create_connection(where, 5) as peer:
-                        await settle(lambda left=left: len(outcomes) == left)  # type: ignore[misc]
+                        await settle(lambda left=left: len(outcomes) == left)  # type: ignore[misc]  # mypy can't infer the default
                         peer.setblocking(False)
                         if left:
-                            await settle(lambda peer=peer: gone(peer))  # type: ignore[misc]
+                            await settle(lambda peer=peer: gone(peer))  # type: ignore[misc]  # mypy can't infer the default
                 assert [type(context["exception"]) for context in told] == [
                     Boom, TypeError, TypeError, asyncio.CancelledError, RuntimeError
                 ]  # fmt: skip
@@ -76,7 +76,7 @@ class TestListening:
 
                     hub.listen(server, factory)
                     peers = [socket.create_connection(server.getsockname(), 5) for _ in range(3)]
-                    await settle(lambda server=server: server.fileno() == -1)  # type: ignore[misc]
+                    await settle(lambda server=server: server.fileno() == -1)  # type: ignore[misc]  # mypy can't infer the default
                     await turns()
                     assert hub.links == (end == "stop")
                     for peer in peers:

@@ -190,7 +190,7 @@ class TestHoldAndProceed:
                     await settle(lambda: link.calls)
                     peer.sock.send(data[100:])
                 for count in range(1, 40):
-                    await settle(lambda count=count: len(link.calls) == count)  # type: ignore[misc]
+                    await settle(lambda count=count: len(link.calls) == count)  # type: ignore[misc]  # mypy can't infer the default
                     await turns(2)
                     assert len(link.calls) == count
                     link.proceed()
@@ -548,13 +548,13 @@ class TestCreation:
                 for args in [(), (None, BOTH, 1), (hub, None, 1), (hub, b"", 1), (hub, BOTH, 0), (hub, BOTH, 1 << 25),
                              (hub, BOTH, -1), (3, BOTH, 1)]:  # fmt: skip
                     with pytest.raises((TypeError, ValueError, OverflowError)):
-                        Link(*args)  # type: ignore[arg-type]
+                        Link(*args)  # type: ignore[arg-type]  # each is wrong
                 with pytest.raises(ValueError, match="descriptor"):
                     Recorder(hub).adopt(-1)
                 with pytest.raises(ValueError, match="tick_ms"):
                     Hub(asyncio.get_running_loop(), tick_ms=0)
                 with pytest.raises(TypeError):
-                    Hub()  # type: ignore[call-arg]
+                    Hub()  # type: ignore[call-arg]  # it is wrong
                 assert hub.links == 0
 
         run(main())

@@ -58,7 +58,7 @@ class TestMembers:
                     await turns(2)
                 want = [bytes([number]) * size for number, size in enumerate(sizes * 4)]
                 for peer in peers[:4]:
-                    await settle(lambda peer=peer: bodies(peer) == want)  # type: ignore[misc]
+                    await settle(lambda peer=peer: bodies(peer) == want)  # type: ignore[misc]  # mypy can't infer the default
                 assert bodies(peers[4]) == []
                 assert hub.relayed == len(want)
                 assert hub.dropped == 0

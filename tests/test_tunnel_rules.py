@@ -3,6 +3,8 @@ before the byte that breaks the rule: it is the one that the error names."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from imcore._tunnel import RequestReader
@@ -36,8 +38,8 @@ def taken(text: str | bytes, limits: Limits = ANY, asked: bytes | None = None, e
     return events
 
 
-def kinds(text: str | bytes, **options: object) -> list[object]:
-    return [event[0] for event in taken(text, **options)]  # type: ignore[arg-type]
+def kinds(text: str | bytes, **options: Any) -> list[object]:
+    return [event[0] for event in taken(text, **options)]
 
 
 def refused(
@@ -529,7 +531,7 @@ class TestTheLimits:
             with pytest.raises(ValueError, match=f"{name}.*expected 0 to"):
                 RequestReader(**{name: wrong})
         with pytest.raises(TypeError):
-            RequestReader(**{name: "8"})  # type: ignore[arg-type]
+            RequestReader(**{name: "8"})  # type: ignore[arg-type]  # it is wrong
 
     def test_of_a_body_may_change_between_messages(self) -> None:
         reader = requests(ANY._replace(body=4))

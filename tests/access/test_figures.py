@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -100,9 +101,9 @@ class TestWhoseFigures:
         assert made.speed(KEY._replace(carrier="", region=""), NOW) == (speed(made), False)
 
     @pytest.mark.parametrize("other", [{"role": "up"}, {"point": "gw-2"}, {"port": 80}, {"way": "tcp"}])
-    def test_but_never_those_of_another_way_in(self, other: dict[str, object]) -> None:
+    def test_but_never_those_of_another_way_in(self, other: dict[str, Any]) -> None:
         made = measured([50.0] * 9)
-        assert made.speed(KEY._replace(**other), NOW) == (None, False)  # type: ignore[arg-type]
+        assert made.speed(KEY._replace(**other), NOW) == (None, False)
 
     def test_a_way_that_few_speak_of_is_not_known(self) -> None:
         made = measured([50.0] * 40, key=KEY.whole)

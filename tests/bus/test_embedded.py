@@ -189,11 +189,11 @@ class TestFailingDisk:
                             statements = [*statements, ("SELECT no_such_function()", ())]
                         write(statements)
 
-                    writer.write = broken  # type: ignore[method-assign]
+                    writer.write = broken  # type: ignore[method-assign]  # it is broken on purpose
                     core.fold._begun = float("-inf")
                     for _ in range(6):
                         await journal.quiet()
-                    writer.write = write  # type: ignore[method-assign]
+                    writer.write = write  # type: ignore[method-assign]  # and as it was
                     await journal.quiet()
                 bus.queue.settle([taker.messages[1]])
                 await fold(bus)
@@ -434,10 +434,10 @@ class TestLimits:
                     assert [(id, r.code, r.retry_ms) for id, r in link.answers if r is not None] == [
                         (11, "overloaded", 1000), (12, "overloaded", 1000),
                     ]  # fmt: skip
-                    await until(lambda: len(taker.messages) == 10)  # noqa: B023
+                    await until(lambda: len(taker.messages) == 10)  # noqa: B023 - it is awaited here
                     bus.queue.settle([taker.messages[0]])
                     bus.queue.put(uplink(11, body=b"abcdef"), link)
-                    await until(lambda: link.durable[-1] == 11)  # noqa: B023
+                    await until(lambda: link.durable[-1] == 11)  # noqa: B023 - it is awaited here
 
         run(main())
 

@@ -219,7 +219,7 @@ class EngineMachine(RuleBasedStateMachine):
         def full(statements: Sequence[Statement]) -> None:
             core.loop.call_soon(core.journal.done, error)
 
-        writer.write = full  # type: ignore[method-assign]
+        writer.write = full  # type: ignore[method-assign]  # its disk is full on purpose
         link = Link()
         id = self.queue.accepted.get((user, device), 0) + 1
         self.bus.queue.put(uplink(id, user=user, device=device), link)

@@ -209,7 +209,7 @@ async def first(im: Client, count: int) -> list[Message]:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for it."""
-    while not condition():  # noqa: ASYNC110
+    while not condition():  # noqa: ASYNC110 - whatever brings it about tells nobody
         await asyncio.sleep(0.01)
 
 

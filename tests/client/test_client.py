@@ -264,7 +264,7 @@ class TestStayingConnected:
 
         async def short(link: Conversation) -> None:
             original = link.welcome
-            link.welcome = lambda **more: original(heartbeat=(1, 1), **more)  # type: ignore[method-assign]
+            link.welcome = lambda **more: original(heartbeat=(1, 1), **more)  # type: ignore[method-assign]  # with another heartbeat
             await frozen(link)
 
         @with_client(short, alive)

@@ -314,5 +314,5 @@ asyncio.run(main())
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110
+        while not condition():  # noqa: ASYNC110 - whatever brings it about tells nobody
             await asyncio.sleep(0.01)

@@ -61,7 +61,7 @@ def test_what_one_device_sent_its_others_see_and_it_sees_itself(tmp_path: Path) 
     async def main() -> None:
         async with system(tmp_path) as (points, _), split(points, "phone") as phone, split(points, "desk") as desk:
             for each in (phone, desk):
-                await until(lambda each=each: each.state is State.OPEN)  # type: ignore[misc]
+                await until(lambda each=each: each.state is State.OPEN)  # type: ignore[misc]  # mypy can't infer the default
             for text in (b"one", b"two"):
                 await phone.send("note", text)
             for each in (phone, desk):

@@ -135,7 +135,7 @@ class TestSending:
                 await im.send("chat", b"x")
             async with im:
                 with pytest.raises(EncodeError, match="expected bytes, got str"):
-                    await im.send("chat", "x")  # type: ignore[arg-type]
+                    await im.send("chat", "x")  # type: ignore[arg-type]  # it is wrong
                 with pytest.raises(EncodeError, match="expected at most 255 bytes, got 256"):
                     await im.send("x" * 256, b"x")
             with pytest.raises(LocalError, match="inside of `async with`"):

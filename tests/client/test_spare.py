@@ -13,6 +13,7 @@ import pytest
 from imcore.client import Client, State, heartbeat, spare
 from imcore.gateway.limits import Limits
 from imcore.ways import probe
+from imcore.ways.candidate import Candidate
 from imcore.ways.memory import Memory
 from imcore.ways.network import current
 from imcore.ways.still import CLOSE, Still
@@ -122,9 +123,9 @@ def test_a_gateway_that_knows_no_silence_is_not_asked_again_and_again(
                 asked: list[float] = []
                 still = im._connection.spare._still
 
-                async def count(way: object, seconds: float) -> tuple[bool | None, float]:
+                async def count(way: Candidate, seconds: float) -> tuple[bool | None, float]:
                     asked.append(seconds)
-                    return await still(way, seconds)  # type: ignore[arg-type]
+                    return await still(way, seconds)
 
                 im._connection.spare._still = count
                 await until(lambda: asked, 20)

@@ -258,11 +258,11 @@ def test_a_stream_that_is_ended_when_it_is_silent_becomes_polls_that_are_shorter
                 patience.reschedule(asyncio.get_running_loop().time() + 0.8)
                 writing(data)
 
-            writer.write = watch  # type: ignore[assignment,method-assign]
+            writer.write = watch  # type: ignore[assignment,method-assign]  # it is watched
             try:
                 return await streams(proxy, asked, writer)
             finally:
-                writer.write = writing  # type: ignore[method-assign]
+                writer.write = writing  # type: ignore[method-assign]  # and as it was
         return False
 
     async def work() -> None:

@@ -154,7 +154,7 @@ def test_a_better_way_takes_over_while_messages_flow_and_none_is_lost(
                 await until(lambda: memory.winner("down") is not None)
                 talk = asyncio.create_task(converse(im, COUNT))
                 late.set()
-                await until(lambda: memory.winner("down").point == better)  # type: ignore[union-attr]
+                await until(lambda: (way := memory.winner("down")) is not None and way.point == better)
                 await talk
                 await converse_more(im)
             assert states.count(State.OPEN) >= 1
@@ -279,7 +279,7 @@ def test_a_link_that_freezes_is_left_for_another_point(tmp_path: Path, monkeypat
             memory = Memory()
             async with device([str(frozen), str(whole)], tmp_path, memory=memory) as im:
                 await until(lambda: memory.winner("down") is not None)
-                await until(lambda: memory.winner("down").point == whole)  # type: ignore[union-attr]
+                await until(lambda: (way := memory.winner("down")) is not None and way.point == whole)
                 await converse(im, 3)
 
     run(work())

@@ -7,7 +7,7 @@ import gc
 import json
 import struct
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import msgspec
 import pytest
@@ -78,10 +78,10 @@ class TestHello:
             ({"fresh": "middle"}, "bad_hello"),
         ],
     )
-    def test_a_wrong_map_is_named(self, tmp_path: Path, change: dict[str, object], code: str) -> None:
+    def test_a_wrong_map_is_named(self, tmp_path: Path, change: dict[str, Any], code: str) -> None:
         async def main() -> None:
             async with running(tmp_path) as here, Wire(here.address) as wire:
-                wire.say(hello(**change))  # type: ignore[arg-type]
+                wire.say(hello(**change))
                 got = await wire.hear()
                 assert got.type == ERROR
                 assert got.map["code"] == code

@@ -72,7 +72,7 @@ def application() -> web.Application:
 
 
 @asynccontextmanager
-async def serving(data: Path, way: str, tls: Tls, **limits: object) -> AsyncIterator[tuple[Running, AsyncExitStack]]:
+async def serving(data: Path, way: str, tls: Tls, **limits: Any) -> AsyncIterator[tuple[Running, AsyncExitStack]]:
     secured = tls if way == "tls" else None
     guests = Web(application(), 0.2)
     async with (
@@ -82,7 +82,7 @@ async def serving(data: Path, way: str, tls: Tls, **limits: object) -> AsyncIter
             native=way == "descriptor",
             tls=secured,
             web=guests,
-            limits=Limits(**{"drain_s": 0.2, **limits}),  # type: ignore[arg-type]
+            limits=Limits(**{"drain_s": 0.2, **limits}),
         ) as here,
     ):
         yield here, stack

@@ -152,7 +152,7 @@ def test_a_client_has_it_within_a_heartbeat(tmp_path: Path) -> None:
                     pings += 1
                     asked(link)
 
-                here.gateway.downlink.asked = count  # type: ignore[method-assign]
+                here.gateway.downlink.asked = count  # type: ignore[method-assign]  # it is counted
                 for i in range(3):
                     wakes.losing = True
                     await here.service.push("bob", "chat", b"%d" % i)

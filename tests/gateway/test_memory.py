@@ -63,7 +63,7 @@ def test_an_idle_link_stays_small_and_does_not_grow_with_its_heartbeats(tmp_path
                 await here.bus._core.journal.quiet()  # nothing goes on meanwhile
                 idle = traced()
                 for token in range(10):
-                    await say(0, len(links), lambda number, token=token: frame(PING, token))  # type: ignore[misc]
+                    await say(0, len(links), lambda number, token=token: frame(PING, token))  # type: ignore[misc]  # mypy can't infer the default
                 later = traced()
             finally:
                 tracemalloc.stop()

@@ -29,7 +29,7 @@ def bus(tmp_path: Path) -> Bus:
 
 
 def node(tmp_path: Path, bus: Bus, name: str, *roles: str) -> Node:
-    config = Config(node=NodeConfig(name=name, data=str(tmp_path / name), roles=list(roles)), bus=bus)  # type: ignore[arg-type]
+    config = Config(node=NodeConfig(name=name, data=str(tmp_path / name), roles=list(roles)), bus=bus)  # type: ignore[arg-type]  # they are named by the test
     made = Node(config, listen=["127.0.0.1:0"])
     chat_service.register(made.service)
     return made

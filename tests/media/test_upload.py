@@ -468,5 +468,5 @@ async def cut_off(port: int, path: str, data: bytes, cut: int, more: str = "") -
 
 async def until_stored(folder: Path, size: int) -> None:
     async with asyncio.timeout(10):
-        while not any(each.stat().st_size >= size for each in (folder / "uploads").iterdir()):  # noqa: ASYNC110
+        while not any(each.stat().st_size >= size for each in (folder / "uploads").iterdir()):  # noqa: ASYNC110 - it is a file
             await asyncio.sleep(0.01)

@@ -360,8 +360,9 @@ class TestAClientBehindOne:
             said: list[str] = []
             async with standing(HttpProxy(who="u:p")) as port:
                 at = f"http://127.0.0.1:{port}"
-                tell = lambda state, text: said.append(text)  # noqa: E731
-                async with Client(["im.example.com"], "bob", "phone", proxy=at, on_state=tell):
+                async with Client(
+                    ["im.example.com"], "bob", "phone", proxy=at, on_state=lambda state, text: said.append(text)
+                ):
                     await until(lambda: any("PROXY_LOGIN" in text for text in said))
 
         run(work())
