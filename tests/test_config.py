@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from pathlib import Path
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -56,6 +57,15 @@ WRONG = [
     ("[limits]\nheartbeat = [30]", ["limits.heartbeat", "a list of 2", "got [30]"]),
     ("[limits]\nheartbeat = [0, 30]", ["limits.heartbeat[0]", "got 0"]),
     ("[limits]\nheartbeat = [60, 30]", ["limits.heartbeat", "[shortest, longest]", "[60, 30]"]),
+    ("[limits]\nhandshake_s = inf", ["limits.handshake_s", "above 0, at most 3600", "got inf"]),
+    ("[limits]\ndrain_s = inf", ["limits.drain_s", "0 to 86400", "got inf"]),
+    ("[limits]\nspread_s = 1e9", ["limits.spread_s", "0 to 86400", "got 1000000000"]),
+    ("[limits]\nidle_s = 65536", ["limits.idle_s", "1 to 65535", "got 65536"]),
+    ("[limits]\nwindow_bytes = 3000000000", ["limits.window_bytes", "4096 to 1073741824", "got 3000000000"]),
+    ("[limits]\nup_late_ms = 1001", ["limits.up_late_ms", "at most late_ms (1000)", "got 1001", "raise late_ms"]),
+    ("[limits]\nlate_ms = 499", ["limits.up_late_ms", "at most late_ms (499)", "got 500", "lower it"]),
+    ("[limits]\nup_bytes = 65535", ["limits.up_bytes", "at least max_frame (65536)", "got 65535", "lower max_frame"]),
+    ("[media]\nidle_s = inf", ["media.idle_s", "above 0, at most 86400", "got inf"]),
     ("[[listen]]", ["listen[0].address", "missing"]),
     ("[[listen]]\naddress = 'a:1'\n[[listen]]\naddress = 'a'", ["listen[1].address", "host:port", "'a'"]),
     ("[[listen]]\naddress = 'a:65536'", ["listen[0].address", "host:port"]),
@@ -119,6 +129,10 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 def test_a_struct_made_in_a_program_is_checked_too() -> None:
     with pytest.raises(ConfigError, match="host:port"):
         config.Listen(address="nowhere")
+    with pytest.raises(ConfigError, match=r"^up_rate: .* >= 0.*, got -1$"):
+        config.Limits(up_rate=-1)
+    with pytest.raises(ConfigError, match=r"^publish: .*, got 'all'$"):
+        LinkLimits(publish=cast(Any, "all"))
 
 
 def test_links_get_every_limit_of_the_file() -> None:

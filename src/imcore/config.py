@@ -152,11 +152,21 @@ class Limits(_Section, frozen=True, kw_only=True):
         tuple[Annotated[int, Meta(ge=1)], Annotated[int, Meta(ge=1, le=65535)]],
         Meta(description="shortest and longest time between a client's signs of life, seconds"),
     ] = (30, 600)
-    idle_s: Annotated[Positive, Meta(description="an up link that is silent for so long is closed, seconds")] = 120
-    handshake_s: Annotated[float, Meta(gt=0, description="from the connection to a complete HELLO, seconds")] = 10.0
+    idle_s: Annotated[
+        int, Meta(ge=1, le=65535, description="an up link that is silent for so long is closed, seconds")
+    ] = 120
+    handshake_s: Annotated[
+        float, Meta(gt=0, le=3600, description="from the connection to a complete HELLO, seconds")
+    ] = 10.0
     window: Annotated[Positive, Meta(description="inbox messages sent to a link and not acknowledged")] = 128
     window_bytes: Annotated[
-        int, Meta(ge=4096, description="bytes waiting for a link, beyond which it is served from its inbox later")
+        int,
+        Meta(
+            ge=4096,
+            le=1024 * 1024 * 1024,
+            description="bytes waiting for a link, beyond which the oldest room messages among them are dropped, its "
+            "inbox is read later, and it is not read from",
+        ),
     ] = 262144
     unanswered: Annotated[
         Positive, Meta(description="messages from a link that are not durable yet, beyond which it is not read from")
@@ -168,7 +178,9 @@ class Limits(_Section, frozen=True, kw_only=True):
     late_ms: Annotated[
         int,
         Meta(
-            ge=10, description="how late the node may be with its work, beyond which new links are refused for a while"
+            ge=10,
+            description="how late the node may be with its work, beyond which new links are refused for a while, "
+            "milliseconds",
         ),
     ] = 1000
     up_links: Annotated[
@@ -186,13 +198,18 @@ class Limits(_Section, frozen=True, kw_only=True):
         Meta(description="messages and up links of the node that wait for their answer, beyond which more are refused"),
     ] = 50_000
     up_bytes: Annotated[
-        int, Meta(ge=4096, description="bytes of these messages together, beyond which more are refused")
+        int,
+        Meta(
+            ge=4096,
+            description="bytes of these messages, beyond which more are refused; not less than max_frame",
+        ),
     ] = 256 * 1024 * 1024
     up_late_ms: Annotated[
         int,
         Meta(
             ge=10,
-            description="how late the node may be with its work, beyond which messages and up links are refused",
+            description="how late the node may be with its work, beyond which messages and up links are refused, "
+            "milliseconds; not more than late_ms",
         ),
     ] = 500
     devices: Annotated[
@@ -202,14 +219,16 @@ class Limits(_Section, frozen=True, kw_only=True):
             'is what precedes the first ":" of its name'
         ),
     ] = "all"
-    drain_s: Annotated[float, Meta(ge=0, description="time that links get to leave when the node stops, seconds")] = 5.0
+    drain_s: Annotated[
+        float, Meta(ge=0, le=86400, description="time that links get to leave when the node stops, seconds")
+    ] = 5.0
     spread_s: Annotated[
-        float, Meta(ge=0, description="over how long they are asked to come back when the node stops, seconds")
+        float,
+        Meta(ge=0, le=86400, description="over how long they are asked to come back when the node stops, seconds"),
     ] = 5.0
 
     def __post_init__(self) -> None:
-        if self.heartbeat[0] > self.heartbeat[1]:
-            raise ConfigError(f"heartbeat: expected [shortest, longest], got {list(self.heartbeat)}")
+        gateway_limits.Limits(**msgspec.structs.asdict(self))  # it knows what can't be together
 
 
 class Inbox(_Section, frozen=True, kw_only=True):
@@ -266,7 +285,9 @@ class Media(_Section, frozen=True, kw_only=True):
     expire_s: Annotated[Positive, Meta(description="an upload that nobody goes on with is given up, seconds")] = 86400
     keep_s: Annotated[int, Meta(ge=0, description="how long a file is kept, seconds, 0 = until it is deleted")] = 0
     link_s: Annotated[Positive, Meta(description="how long a link holds, seconds")] = 3600
-    idle_s: Annotated[float, Meta(gt=0, description="a transfer that nothing moves on is ended, seconds")] = 60.0
+    idle_s: Annotated[float, Meta(gt=0, le=86400, description="a transfer that nothing moves on is ended, seconds")] = (
+        60.0
+    )
     s3: S3 = S3()
 
     def __post_init__(self) -> None:

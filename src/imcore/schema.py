@@ -193,8 +193,7 @@ def _wording(kind: inspect.Type) -> str:
 def _bounds(kind: inspect.IntType | inspect.FloatType) -> str:
     if kind.ge is not None and kind.le is not None:
         return f" of {kind.ge} to {kind.le}"
-    if kind.ge is not None:
-        return f" of at least {kind.ge}"
-    if kind.le is not None:
-        return f" of at most {kind.le}"
-    return f" above {kind.gt:g}" if kind.gt is not None else ""
+    least = f" of at least {kind.ge}" if kind.ge is not None else f" above {kind.gt:g}" if kind.gt is not None else ""
+    if kind.le is None:
+        return least
+    return f"{least}, at most {kind.le}" if least else f" of at most {kind.le}"

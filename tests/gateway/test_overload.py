@@ -214,7 +214,10 @@ def test_what_is_refused_because_the_node_is_late_takes_nothing_of_what_may_come
 
 def test_more_bytes_than_may_wait_for_an_answer_are_refused(tmp_path: Path) -> None:
     async def main() -> None:
-        async with running(tmp_path, limits=Limits(up_bytes=10_000, drain_s=0.1)) as here, Wire(here.address) as alice:
+        async with (
+            running(tmp_path, limits=Limits(max_frame=4096, up_bytes=10_000, drain_s=0.1)) as here,
+            Wire(here.address) as alice,
+        ):
             await alice.greet("alice")
             alice.say(*(note(id, 4000) for id in range(1, 6)))
             answers = [await alice.hear() for _ in range(5)]
