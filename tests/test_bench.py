@@ -100,7 +100,7 @@ class TestRuns:
             order.append(name)
             return {"v": float(len(order))}
 
-        samples, errors = interleaved([("a", lambda: measure("a")), ("b", lambda: measure("b"))], 2, lambda _: None)
+        samples, errors = interleaved([("a", lambda: measure("a")), ("b", lambda: measure("b"))], 2, 1, lambda _: None)
         assert order == ["a", "b", "a", "b"]
         assert samples == {"a": [{"v": 1.0}, {"v": 3.0}], "b": [{"v": 2.0}, {"v": 4.0}]}
         assert not errors
@@ -134,14 +134,14 @@ class TestRuns:
     def test_a_disturbed_run_is_made_again_and_the_least_disturbed_counts(self) -> None:
         def of(*others: float) -> float:
             runs = iter([{"v": 1.0, "others": each} for each in others])
-            found = undisturbed(lambda: next(runs))["others"]
+            found = undisturbed(lambda: next(runs), 3)["others"]
             assert next(runs, None) is None, "as often as it takes, and no more"
             return found
 
         assert of(0.01) == 0.01
         assert of(0.5, 0.05) == 0.05
         assert of(0.5, 0.3, 0.4) == 0.3
-        assert undisturbed(lambda: {"v": 1.0}) == {"v": 1.0}
+        assert undisturbed(lambda: {"v": 1.0}, 3) == {"v": 1.0}
 
     def test_a_device_waits_for_an_answer_as_long_as_it_says(self, monkeypatch: pytest.MonkeyPatch) -> None:
         seconds = itertools.count()

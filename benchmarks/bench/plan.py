@@ -19,7 +19,7 @@ Contender = tuple[str, Callable[[], Sample]]
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many of each; the defaults are those of the targets."""
+    """How many of each; the defaults are those of the targets. tries: of a run that others disturb."""
 
     members: int = 1000
     echo: int = 200
@@ -37,13 +37,14 @@ class Sizes:
     uploads: int = 100
     media_s: float = 10.0
     flood: int = 1000
+    tries: int = 3
 
     @classmethod
     def small(cls) -> Sizes:
         """To see that everything works, not to measure."""
         return cls(
             members=10, echo=4, pairs=4, idle=20, rounds=2, quiet_s=0, users=10, strangers=5000, growth=(4, 8), slow=5,
-            slow_seconds=0.3, big=3, file=1_000_000, uploads=3, media_s=0.3, flood=20,
+            slow_seconds=0.3, big=3, file=1_000_000, uploads=3, media_s=0.3, flood=20, tries=1,
         )  # fmt: skip
 
 
@@ -156,5 +157,6 @@ def run_case(
     plan: Plan, name: str, contenders: Sequence[Contender], columns: list[Column], compared: str | None = None
 ) -> CaseResult:
     """Run the contenders of a case in turns. Ours is tried in every run, whatever became of it before."""
-    samples, errors = interleaved(contenders, plan.runs, plan.within(name).tell, lambda who: who.startswith(OURS))
+    tell = plan.within(name).tell
+    samples, errors = interleaved(contenders, plan.runs, plan.sizes.tries, tell, lambda who: who.startswith(OURS))
     return CaseResult(name, columns, samples, errors, compared)

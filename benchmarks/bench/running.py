@@ -45,8 +45,6 @@ __all__ = [
 
 DISTURBED = 0.1
 """What other programs may take away, in cores, before a run is made again."""
-AGAIN = 2
-"""How often it is."""
 START_S = 15.0
 LOAD_S = 180.0
 
@@ -265,10 +263,10 @@ def sample(found: dict[str, Any], what: str = "messages") -> Sample:
     return {key: float(value) for key, value in found.items()}
 
 
-def undisturbed(measure: Callable[[], Sample], again: Callable[[], None] = lambda: None) -> Sample:
-    """A sample of a run in which nobody else had the cores; the least disturbed of three, if there is no such."""
+def undisturbed(measure: Callable[[], Sample], tries: int, again: Callable[[], None] = lambda: None) -> Sample:
+    """A sample of a run in which nobody else had the cores; the least disturbed of so many, if there is no such."""
     samples = [measure()]
-    while samples[-1].get("others", 0) > DISTURBED and len(samples) <= AGAIN:
+    while samples[-1].get("others", 0) > DISTURBED and len(samples) < tries:
         again()
         samples.append(measure())
     return min(samples, key=lambda sample: sample.get("others", 0))
@@ -277,11 +275,12 @@ def undisturbed(measure: Callable[[], Sample], again: Callable[[], None] = lambd
 def interleaved(
     contenders: Sequence[tuple[str, Callable[[], Sample]]],
     runs: int,
+    tries: int,
     tell: Callable[[str], None],
     keep_trying: Callable[[str], bool] = lambda _: False,
 ) -> tuple[dict[str, list[Sample | None]], dict[str, str]]:
-    """A B C A B C …: samples by contender, one for each run, None where it failed; and why. Who has failed is not tried
-    again, but for those that `keep_trying` names."""
+    """A B C A B C …: samples by contender, one for each run, None where it failed; and why. tries: of a run that others
+    disturb. Who has failed is not tried again, but for those that `keep_trying` names."""
     samples: dict[str, list[Sample | None]] = {name: [] for name, _ in contenders}
     errors: dict[str, str] = {}
     for run in range(runs):
@@ -289,9 +288,10 @@ def interleaved(
             if name in errors and not keep_trying(name):
                 samples[name].append(None)
                 continue
-            tell(f"run {run + 1} of {runs}: {name}")
+            which = f"run {run + 1} of {runs}: {name}"
+            tell(which)
             try:
-                samples[name].append(undisturbed(measure, partial(tell, f"run {run + 1} of {runs}: {name}, again")))
+                samples[name].append(undisturbed(measure, tries, partial(tell, f"{which}, again")))
             except Failed as error:
                 errors[name] = " ".join(str(error).split())
                 samples[name].append(None)
