@@ -12,6 +12,7 @@ import pytest
 from imcore.bus.ports import Route
 from imcore.bus.redis import RedisBus
 from imcore.bus.redis.audit import audit, letters, settle_letter
+from imcore.bus.redis.push import RELAY_COSTS, RELAYED_MOST
 from imcore.errors import EngineError
 from imcore.messages import Resume
 from tests import redis_server
@@ -181,6 +182,39 @@ class TestProcesses:
                 await until(lambda: all(taker.rooms for taker in takers[:2]))
                 assert takers[0].rooms == takers[1].rooms == [("hall", b"hello")]
                 assert server.command("XLEN", f"imcore:{{{pipe(three).keys.shard('hall')}}}:wakes:three") == b":0\r\n"
+
+        run(main())
+
+    def test_what_members_say_faster_than_redis_takes_it_is_dropped_and_counted(self, server: RedisServer) -> None:
+        async def main() -> None:
+            async with process(server) as one, process(server) as two:
+                taker = Taker().attach(two, "two")
+                Taker().attach(one, "one")
+                two.push.joined("two", "hall")
+                await pipe(two).quiet()
+                server.stop(True)
+                for number in range(1000):
+                    one.push.relay("one", "hall", number.to_bytes(2) + bytes(65_000))
+                server.stop(False)
+                taken = 1000 - one.push.dropped
+                assert taken == RELAYED_MOST // (65_002 + RELAY_COSTS)
+                await until(lambda: len(taker.rooms) == taken)
+                assert [body[:2] for _, body in taker.rooms] == [number.to_bytes(2) for number in range(taken)]
+                one.push.relay("one", "hall", b"again")
+                await until(lambda: taker.rooms[-1] == ("hall", b"again"))
+                assert one.push.dropped == 1000 - taken
+
+        run(main())
+
+    def test_what_members_say_while_redis_is_away_is_counted_as_dropped(self, server: RedisServer) -> None:
+        async def main() -> None:
+            async with process(server) as one:
+                Taker().attach(one, "one")
+                one.push.relay("one", "hall", b"on its way")
+                server.kill()
+                await away(one)
+                one.push.relay("one", "hall", b"too late")
+                assert one.push.dropped == 1
 
         run(main())
 

@@ -276,7 +276,12 @@ class Push(Protocol):
         """There may be other nodes, whose members of a room hear what is said here."""
 
     def relay(self, node: str, room: str, body: bytes) -> None:
-        """A member on this node has said something: hand it to the other nodes that have members. Waits for nothing."""
+        """A member on this node has said something: hand it to the other nodes that have members. Waits for nothing:
+        it is dropped, and counted, while too much is on its way."""
+
+    @property
+    def dropped(self) -> int:
+        """Of what was to be relayed."""
 
     async def say(self, user: str, device: str, room: str, body: bytes) -> bool:
         """A device says something in a room here, and hears at another node: hand it to that one, which knows whether

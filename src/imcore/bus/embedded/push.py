@@ -20,6 +20,8 @@ class LocalPush:
 
     spreads = False
     """What members say stays with their gateway."""
+    dropped = 0
+    """Nothing is."""
 
     def attach(
         self,

@@ -25,6 +25,10 @@ __all__ = ["RedisPush"]
 
 NODE_MS = 10_000
 """How long a node counts as alive after it last said so."""
+RELAYED_MOST = 16 << 20
+"""Bytes that may be on their way to Redis of what members have said, beyond which more is dropped."""
+RELAY_COSTS = 512
+"""What one of these takes beside its body, bytes, about."""
 BATCH = 1000
 BLOCK_MS = 2000
 
@@ -60,6 +64,8 @@ class RedisPush:
         self._read: dict[bytes, bytes] = {}  # up to where each stream was read
         self._trimmed: dict[bytes, bytes] = {}
         self._gathered: list[Wake] = []
+        self._relayed = 0  # bytes on their way
+        self.dropped = 0
         self._attached = asyncio.Event()
         self._alive: list[str] = []
 
@@ -99,8 +105,13 @@ class RedisPush:
 
     def relay(self, node: str, room: str, body: bytes) -> None:
         """A member on this node has said something: the other nodes that have members get a copy each."""
-        if self._pipe.up:
-            self._pipe.do(self._pipe.keys.shard(room), b"broadcast", (room, body, node), size=len(body))
+        size = len(body) + RELAY_COSTS
+        if not self._pipe.up or self._relayed + size > RELAYED_MOST:
+            self.dropped += 1
+            return
+        self._relayed += size
+        landed = partial(self._landed, size)
+        self._pipe.do(self._pipe.keys.shard(room), b"broadcast", (room, body, node), landed, len(body))
 
     async def say(self, user: str, device: str, room: str, body: bytes) -> bool:
         """Hand it to the node where the device hears. Raises `EngineError`."""
@@ -153,6 +164,10 @@ class RedisPush:
         """Read the wake-ups of these shards until cancelled. In a cluster they are one."""
         await self._attached.wait()
         await read_forever(partial(self._pipe.connect, shards[0]), partial(self._reading, shards))
+
+    def _landed(self, size: int, result: Any) -> None:
+        self._relayed -= size
+        self.dropped += isinstance(result, EngineError)
 
     def _live(self, shard: int, node: str) -> None:
         self._pipe.do(shard, b"node", (node, self.life, NODE_MS), partial(self._lives, shard))
