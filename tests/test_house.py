@@ -146,3 +146,4 @@ class TestThePublicFace:
         public = set(imcore.__all__) - {"__version__"}
         assert not {name for name in public if f"`{name}`" not in reference}
         assert not {name for name in public if f"`{name}`" not in changes}
+        assert not {name for name in imcore.Counters.__struct_fields__ if f"`{name}`" not in reference}

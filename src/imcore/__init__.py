@@ -31,6 +31,7 @@ from .errors import (
     UnsupportedVersion,
     WayError,
 )
+from .gateway.counters import Counters
 from .node import Node
 from .reference import Reference
 from .service import Online, Service
@@ -43,6 +44,7 @@ __all__ = [
     "Client",
     "Config",
     "ConfigError",
+    "Counters",
     "EncodeError",
     "EngineError",
     "Frame",

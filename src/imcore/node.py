@@ -25,6 +25,7 @@ from .config import Config, Listen, load
 from .errors import ConfigError
 from .gateway import identity, site
 from .gateway.auth import Authenticate, anonymous, jwt_authenticator
+from .gateway.counters import Counters
 from .gateway.gateway import Gateway
 from .gateway.listeners import address_text, bound, is_loopback
 from .gateway.web import Web
@@ -100,6 +101,11 @@ class Node:
     def addresses(self) -> list[str]:
         """Where it listens, as bound: `127.0.0.1:8080`."""
         return self.gateway.addresses if self._keeps_links else self.media_addresses
+
+    @property
+    def counters(self) -> Counters:
+        """What its gateway has now, and has done since it started."""
+        return self.gateway.counters
 
     @property
     def _keeps_links(self) -> bool:

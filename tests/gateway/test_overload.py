@@ -232,6 +232,42 @@ def test_more_bytes_than_may_wait_for_an_answer_are_refused(tmp_path: Path) -> N
     run(main())
 
 
+async def refused(address: str, user: str, role: str, code: str) -> None:
+    """A HELLO that ends with this."""
+    async with Wire(address) as link:
+        link.say(hello(user, role=role))
+        assert (await link.hear()).map["code"] == code
+
+
+def test_what_a_node_has_and_has_refused_is_told_to_whoever_runs_it(tmp_path: Path) -> None:
+    async def main() -> None:
+        limits = Limits(links=1, up_links=1, rooms_per_link=1, publish="none", drain_s=0.1)
+        async with running(tmp_path, limits=limits) as here, Wire(here.address) as alice, Wire(here.address) as dave:
+            await alice.greet("alice")
+            alice.say(frame(JOIN, 1, "hall"), frame(JOIN, 2, "yard"), frame(MSG, 3, "hall", b"x", ROOM))
+            alice.say(note(1), frame(MSG, 2, "nobody", b"x"), note(3), note(2))
+            for _ in range(7):
+                await alice.hear()
+            await dave.greet("dave", role="up")
+            await refused(here.address, "bob", "down", "overloaded")
+            await refused(here.address, "carol", "up", "overloaded")
+            await refused(here.address, "", "down", "overloaded")  # nobody asked yet whose it is
+            await here.service.broadcast("hall", b"to alice")
+            assert (await alice.hear()).body == b"to alice"
+            await until(lambda: here.gateway.counters.connections == 2)
+            told = here.gateway.counters
+            assert (told.links, told.up_links, told.users, told.rooms, told.http) == (1, 1, 2, 1, 0)
+            assert (told.up_waiting, told.up_bytes) == (0, 0)
+            assert (told.refused_links, told.refused_up_links) == (2, 1)
+            assert told.refused == {"rate_limited": 1, "unauthorized": 1, "no_route": 1, "overloaded": 1}
+            assert told.errors == {"overloaded": 3}
+            assert (told.relayed, told.dropped, told.not_relayed) == (1, 0, 0)
+            assert told.frames_in >= 12
+            assert told.bytes_out > told.frames_out >= 13
+
+    run(main())
+
+
 def test_numbers_given_up_are_messages_to_a_node_that_counts(tmp_path: Path) -> None:
     async def main() -> None:
         async with running(tmp_path, limits=Limits(up_rate=20, drain_s=0.1)) as here, Wire(here.address) as alice:
@@ -325,8 +361,8 @@ def test_a_flood_of_links_and_messages_up_does_not_touch_those_who_receive(tmp_p
                 async with Wire(here.address) as bob:
                     await bob.greet("bob", role="down")
                     await flood.stdout.readline()
-                    await until(lambda: here.gateway.admission.refused["up_links"] > 200, 20)
-                    refused, waited = here.gateway.admission.refused["up_links"], []
+                    await until(lambda: here.gateway.counters.refused_up_links > 200, 20)
+                    refused, waited = here.gateway.counters.refused_up_links, []
                     for number in range(50):
                         began = asyncio.get_running_loop().time()
                         await here.service.push("bob", "chat", b"%d" % number)
@@ -335,10 +371,10 @@ def test_a_flood_of_links_and_messages_up_does_not_touch_those_who_receive(tmp_p
                         if number % 10 == 0:
                             async with Wire(here.address) as newcomer:
                                 await newcomer.greet(f"newcomer {number}", role="down")
-                    assert here.gateway.admission.refused["up_links"] > refused, "the flood was over"
+                    assert here.gateway.counters.refused_up_links > refused, "the flood was over"
                     assert flood.returncode is None
                     assert sorted(waited)[len(waited) // 2] < 0.5
-                assert here.gateway.admission.refused["links"] == 0
+                assert here.gateway.counters.refused_links == 0
             finally:
                 flood.kill()
                 await flood.wait()

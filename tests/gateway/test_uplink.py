@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,9 +34,8 @@ class Answers:
     def confirm(self, id: int) -> None:
         self.said.append((id, "ok"))
 
-    def send(self, type: int, id: int, route: str, body: bytes, flags: int) -> None:
-        assert flags == FAILED
-        self.said.append((id, msgspec.msgpack.decode(body)["code"]))
+    def refuse(self, id: int, refusal: Refusal) -> None:
+        self.said.append((id, refusal.code))
 
     def hold(self) -> None:
         self.held += 1

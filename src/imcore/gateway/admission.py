@@ -34,7 +34,7 @@ class Admission:
         durable."""
         self.size = 0
         """Bytes of these messages."""
-        self.refused = {"links": 0, "up_links": 0, "messages": 0}
+        self.refused = {"links": 0, "up_links": 0}
         self._rate = limits.up_rate
         self._allowed = float(limits.up_rate)
         self._filled = time.monotonic()
@@ -78,16 +78,13 @@ class Admission:
     def message(self) -> Refusal | None:
         """Whether one that came may go on."""
         why = self._late() if self._late_ms() > self._limits.up_late_ms else self._crowded(self.waiting)
-        if why is None:
-            return None
-        self.refused["messages"] += 1
-        return Refusal("overloaded", why, random.randint(RETRY_MS // 2, RETRY_MS * 3 // 2))
+        return None if why is None else Refusal("overloaded", why, random.randint(RETRY_MS // 2, RETRY_MS * 3 // 2))
 
     def _no_link(self, up: bool, why: str | None) -> Refusal | None:
         if why is None:
             return None
         self.refused["up_links" if up else "links"] += 1
-        return Refusal("overloaded", why, _come_back())
+        return Refusal("overloaded", why, random.randint(1000, COME_BACK_MS))
 
     def _full(self, count: int, most: int, what: str, late_ms: int) -> str | None:
         if count >= most:
@@ -111,7 +108,3 @@ class Admission:
                 return f"this node takes {self._rate} messages and links up a second"
             self._allowed -= 1
         return None
-
-
-def _come_back() -> int:
-    return random.randint(1000, COME_BACK_MS)

@@ -7,6 +7,7 @@ import inspect
 import logging
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
@@ -21,6 +22,7 @@ from ..messages import GoAway, Hello, Role, Welcome, pack, unpack
 from ..session import Phase, moves
 from .admission import Admission
 from .auth import Authenticate, checked_user
+from .counters import Counters
 from .downlink import Downlink
 from .http import Http
 from .limits import Limits, place
@@ -29,7 +31,6 @@ from .listeners import Listen, Listeners
 from .presence import Presence
 from .pulse import Pulse
 from .rooms import Rooms
-from .uplink import refuse
 from .web import Web
 
 __all__ = ["Gateway"]
@@ -69,6 +70,10 @@ class Gateway:
         self._moves = {role: moves(phase, relay=self.limits.publish == "members") for role, phase in _PHASES.items()}
         self._ended = asyncio.Event()
         self._draining = False
+        self.refused: Counter[str] = Counter()
+        """Requests, by the code of their refusal."""
+        self.errors: Counter[str] = Counter()
+        """Links, by the code of the `ERROR` that ended them."""
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -134,6 +139,33 @@ class Gateway:
         """How many users are connected."""
         return len(self._users)
 
+    @property
+    def counters(self) -> Counters:
+        """What it has now, and has done since it started."""
+        admission, hub = self.admission, self.hub
+        return Counters(
+            links=admission.links,
+            up_links=admission.up_links,
+            up_waiting=admission.waiting,
+            up_bytes=admission.size,
+            late_ms=self._pulse.late_s * 1000,
+            users=self.users,
+            rooms=len(self.rooms),
+            connections=hub.links,
+            http=len(self.http.connections),
+            frames_in=hub.frames_in,
+            frames_out=hub.frames_out,
+            bytes_in=hub.bytes_in,
+            bytes_out=hub.bytes_out,
+            relayed=hub.relayed,
+            dropped=hub.dropped,
+            not_relayed=self.bus.push.dropped,
+            refused_links=admission.refused["links"],
+            refused_up_links=admission.refused["up_links"],
+            refused=dict(self.refused),
+            errors=dict(self.errors),
+        )
+
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a link's work; what it raises ends neither the gateway nor another link."""
         self._tasks.create_task(self._guarded(work))
@@ -185,7 +217,7 @@ class Gateway:
         down = self._listening(link)
         if (refusal := self.admission.message()) is not None:
             if id:
-                refuse(link, id, refusal)
+                link.refuse(id, refusal)
         elif down is None and self.bus.push.spreads:
             self.spawn(self._publish_elsewhere(link, id, room, body))
             return

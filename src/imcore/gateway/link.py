@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
-from .._codec import ERROR, GOAWAY, HELLO, JOIN, LEAVE, MSG, ROOM
+from .._codec import ACK, ERROR, FAILED, GOAWAY, HELLO, JOIN, LEAVE, MSG, ROOM
 from .._link import Link
 from ..bus.ports import Route, Wake
 from ..errors import FrameError
-from ..messages import Error, Hello, Role, pack
+from ..messages import Error, Hello, Refusal, Role, pack
 from ..session import HELLO_LIMIT, Phase, moves
 from .uplink import Up
 
@@ -122,7 +122,14 @@ class ServerLink(Link):
         """Ask the client to go (wire: `GOAWAY`)."""
         self.send(GOAWAY, body=goaway)
 
+    def refuse(self, id: int, refusal: Refusal) -> None:
+        """Answer a request: it is not done (wire: `Refusal`)."""
+        self.gateway.refused[refusal.code] += 1
+        self.send(ACK, id, "", pack(refusal), FAILED)
+
     def farewell(self, code: str, text: str, retry_ms: int | None = None) -> None:
         """Say why, then close (wire: `ERROR`)."""
+        if self.open:
+            self.gateway.errors[code] += 1
         self.send(ERROR, body=pack(Error(code, text, retry_ms)))
         self.close()

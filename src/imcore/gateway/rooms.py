@@ -6,6 +6,7 @@ A member's own publishing never comes here: the link relays it itself.
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 from .._hub import Hub
 from .._link import Link
@@ -14,7 +15,9 @@ from ..bus.ports import Push
 from ..errors import EncodeError, EngineError
 from ..messages import Refusal
 from .limits import Limits
-from .uplink import refuse
+
+if TYPE_CHECKING:
+    from .link import ServerLink
 
 __all__ = ["Rooms"]
 
@@ -43,14 +46,14 @@ class Rooms:
     def __len__(self) -> int:
         return len(self._rooms)
 
-    def join(self, link: Link, id: int, name: str) -> None:
+    def join(self, link: ServerLink, id: int, name: str) -> None:
         """`JOIN`: answered by `ACK`; being in already is no error."""
         room = self._rooms.get(name)
         if room is None:
             try:
                 room = _OpenRoom(self._hub, name)
             except EncodeError as error:
-                refuse(link, id, Refusal("no_route", str(error)))
+                link.refuse(id, Refusal("no_route", str(error)))
                 return
             room.rooms = self
             if self._push.spreads:
@@ -59,9 +62,8 @@ class Rooms:
             link.confirm(id)
             return
         if link.room_count >= self._limits.rooms_per_link:
-            refuse(
-                link, id, Refusal("rate_limited", f"expected at most {self._limits.rooms_per_link} rooms on one link")
-            )
+            text = f"expected at most {self._limits.rooms_per_link} rooms on one link"
+            link.refuse(id, Refusal("rate_limited", text))
             return
         if name not in self._rooms:
             self._rooms[name] = room
@@ -69,7 +71,7 @@ class Rooms:
         room.join(link)
         link.confirm(id)
 
-    def leave(self, link: Link, id: int, name: str) -> None:
+    def leave(self, link: ServerLink, id: int, name: str) -> None:
         """`LEAVE`: answered by `ACK`; not being in is no error."""
         room = self._rooms.get(name)
         if room is not None:
@@ -82,7 +84,7 @@ class Rooms:
             del self._rooms[room.name]
             self._push.left(self._node, room.name)
 
-    def publish(self, link: Link, id: int, name: str, body: bytes, down: Link | None) -> None:
+    def publish(self, link: ServerLink, id: int, name: str, body: bytes, down: Link | None) -> None:
         """A client's message for a room that this link is not in. down: the same device's link that is listening, which
         may be (where up and down are apart)."""
         room = self._rooms.get(name)
@@ -96,7 +98,7 @@ class Rooms:
                 link.confirm(id)
             return
         if id:
-            refuse(link, id, Refusal("unauthorized", text))
+            link.refuse(id, Refusal("unauthorized", text))
 
     def said(self, room: Room, body: bytes) -> None:
         """A member has said this, though not on the link that hears."""
@@ -110,7 +112,7 @@ class Rooms:
         if room is not None and room.holds(down):
             self.said(room, body)
 
-    async def say_elsewhere(self, link: Link, id: int, user: str, device: str, name: str, body: bytes) -> None:
+    async def say_elsewhere(self, link: ServerLink, id: int, user: str, device: str, name: str, body: bytes) -> None:
         """A device whose link down is not here says something: whoever has that link looks whether it is a member."""
         try:
             refusal = None
@@ -124,7 +126,7 @@ class Rooms:
             if refusal is None:
                 link.confirm(id)
             else:
-                refuse(link, id, refusal)
+                link.refuse(id, refusal)
 
     def broadcast(self, name: str, body: bytes) -> None:
         """What was published elsewhere, or by a service."""

@@ -10,25 +10,19 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from .._codec import ACK, FAILED
-from .._link import Link
+from .._codec import FAILED
 from ..bus.ports import Uplink, UplinkQueue
 from ..errors import BadFrame
-from ..messages import Refusal, pack
+from ..messages import Refusal
 from .admission import Admission
 
 if TYPE_CHECKING:
     from .link import ServerLink
 
-__all__ = ["Up", "refuse"]
+__all__ = ["Up"]
 
 _HELD_BACK = Refusal("overloaded", "a lower number was refused: send that one first, or give it up", 0)
 _OURS = Refusal("no_route", "routes that begin with @ are the channel's own", None)
-
-
-def refuse(link: Link, id: int, refusal: Refusal) -> None:
-    """Answer a request with a refusal."""
-    link.send(ACK, id, "", pack(refusal), FAILED)
 
 
 class Up:
@@ -120,7 +114,7 @@ class Up:
             self._refuse(id, refusal)
         else:
             self.answers += 1
-            refuse(self.link, id, refusal)
+            self.link.refuse(id, refusal)
             if self.late:
                 self._send_late()
 
@@ -135,7 +129,7 @@ class Up:
 
     def _refuse(self, id: int, refusal: Refusal) -> None:
         if self.puts == self.answers:
-            refuse(self.link, id, refusal)
+            self.link.refuse(id, refusal)
             return
         if self.late is None:
             self.late = deque()
@@ -151,4 +145,4 @@ class Up:
     def _send_late(self) -> None:
         while self.late and self.late[0][0] <= self.answers:
             _, id, refusal = self.late.popleft()
-            refuse(self.link, id, refusal)
+            self.link.refuse(id, refusal)
