@@ -6,7 +6,8 @@ from libc.string cimport strerror
 
 cdef class Hub
 
-from ._link cimport Link, io_t
+from ._queue cimport queue_t
+from ._stream cimport Stream
 from ._wheel cimport TimerWheel
 
 
@@ -25,11 +26,8 @@ cdef extern from "poller.h":
         int broken
 
 
-cdef struct queue_t:                    # links (owned) that wait for their turn to send
-    void **links
-    uint32_t first
-    uint32_t end
-    uint32_t cap
+cdef class Gatherer:
+    cdef int hand_out(self) except -1
 
 
 cdef class Hub:
@@ -42,7 +40,7 @@ cdef class Hub:
     cdef bytearray memory
     cdef uint8_t *input                 # one receive buffer for all links, in `memory`
     cdef object input_view
-    cdef void **slots                   # by descriptor: a Link (owned), or NULL
+    cdef void **slots                   # by descriptor: a Stream (owned), or NULL
     cdef size_t slots_len
     cdef set carried                    # links on other carriers
     cdef dict listeners                 # descriptor -> (socket, factory)
@@ -65,23 +63,23 @@ cdef class Hub:
     cdef int schedule_tick(self) except -1
 
     # A link takes, changes and gives back its descriptor, or its place among those on other carriers.
-    cdef int bind(self, Link link, int fd) except -1
-    cdef int watch(self, Link link) noexcept
-    cdef int shut(self, Link link) noexcept
-    cdef bint release(self, Link link, bint shut) noexcept
+    cdef int bind(self, Stream link, int fd) except -1
+    cdef int watch(self, Stream link) noexcept
+    cdef int shut(self, Stream link) noexcept
+    cdef bint release(self, Stream link, bint shut) noexcept
 
     cdef int turn(self, uint64_t until_us) except -1
     cdef int meet(self, const ready_t *ready) except -1
     cdef int accept(self, int listener) except -1
-    cdef int read(self, Link link) except -1
-    cdef int enlist(self, Link link) except -1      # it has something to send; runs no Python code
-    cdef int hurry(self, Link link) except -1       # it does, and goes before the others
+    cdef int read(self, Stream link) except -1
+    cdef int enlist(self, Stream link) except -1    # it has something to send; runs no Python code
+    cdef int hurry(self, Stream link) except -1     # it does, and goes before the others
     cdef int wake(self) except -1                   # see to it that a flush comes
-    cdef int mark(self, Link link) except -1        # enlist and wake
-    cdef int drain(self, Link link, size_t n) noexcept
-    cdef int relieve(self, Link link) except -1
+    cdef int mark(self, Stream link) except -1      # enlist and wake
+    cdef int drain(self, Stream link, size_t n) noexcept
+    cdef int relieve(self, Stream link) except -1
     cdef int spill(self) except -1
     cdef int finish_turn(self) except -1
     cdef int flush(self, queue_t *queue, uint32_t flag, uint32_t most) except -1
-    cdef void blame(self, Link link, object error) noexcept
-    cdef void report(self, Link link, object error) noexcept
+    cdef void blame(self, Stream link, object error) noexcept
+    cdef void report(self, Stream link, object error) noexcept

@@ -10,11 +10,10 @@ from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.errno cimport EAGAIN, ECONNABORTED, EEXIST, EINTR, errno
-from libc.string cimport memmove
 
-from ._link cimport BLOCKED, DIRTY, HELD, INPUT, LINGERING, MUTED, READING, RENEWS, TAKEN, UNBOUND, URGENT
 from ._output cimport output_sent, output_t
-from ._room cimport Room
+from ._queue cimport queue_push
+from ._stream cimport BLOCKED, DIRTY, HELD, INPUT, LINGERING, MUTED, READING, RENEWS, TAKEN, UNBOUND, URGENT, io_t
 from ._wheel cimport NO_TIMER
 
 cdef extern from "poller.h" nogil:
@@ -46,7 +45,7 @@ cdef enum:
 
 
 cdef void timer_expired(void *hub, uint32_t timer, void *owner) noexcept:
-    cdef Link link = <Link> owner
+    cdef Stream link = <Stream> owner
     link.timer = NO_TIMER
     link.flags &= ~RENEWS
     try:
@@ -56,6 +55,13 @@ cdef void timer_expired(void *hub, uint32_t timer, void *owner) noexcept:
             link.on_deadline()
     except BaseException as error:
         (<Hub> hub).blame(link, error)
+
+
+cdef class Gatherer:
+    """Who gathers what comes for many links, until the hub has it handed out."""
+
+    cdef int hand_out(self) except -1:
+        return 0
 
 
 cdef class Hub:
@@ -102,7 +108,7 @@ cdef class Hub:
 
     @property
     def native(self) -> bool:
-        """True: links hold their descriptors themselves (`Link.attach`, `listen`)."""
+        """True: links hold their descriptors themselves (`Stream.attach`, `listen`)."""
         return self.poller >= 0
 
     @property
@@ -112,11 +118,11 @@ cdef class Hub:
 
     @property
     def buffer(self) -> memoryview:
-        """The receive buffer, for a carrier that fills it and calls `Link.filled` at once."""
+        """The receive buffer, for a carrier that fills it and calls `Stream.filled` at once."""
         return self.input_view
 
     def listen(self, sock, factory) -> None:
-        """Accept on a bound, listening stream socket; `factory()` makes the Link of each connection."""
+        """Accept on a bound, listening stream socket; `factory()` makes the Stream of each connection."""
         if self.poller < 0:
             raise RuntimeError("listen: expected an open hub with a poller; without, use the loop's servers, `carry`")
         sock.setblocking(False)
@@ -133,7 +139,7 @@ cdef class Hub:
     def close(self) -> None:
         """End every link at once, and let go of the loop. Calling it again does nothing."""
         cdef size_t fd = 0
-        cdef Link link
+        cdef Stream link
         if self.closed:
             return
         self.closed = True
@@ -141,7 +147,7 @@ cdef class Hub:
             self.stop_listening(sock)
         while fd < self.slots_len:
             if self.slots[fd] != NULL:
-                link = <Link> self.slots[fd]
+                link = <Stream> self.slots[fd]
                 link.finish(None)
             fd += 1
         for link in list(self.carried):
@@ -187,7 +193,7 @@ cdef class Hub:
 
     # Descriptors.
 
-    cdef int bind(self, Link link, int fd) except -1:
+    cdef int bind(self, Stream link, int fd) except -1:
         cdef size_t i, want
         cdef void **grown
         if fd < 0:
@@ -211,14 +217,14 @@ cdef class Hub:
         link.io.fd = fd
         return 0
 
-    cdef int watch(self, Link link) noexcept:
+    cdef int watch(self, Stream link) noexcept:
         """Tell the poller what this link waits for."""
         return poller_set(self.poller, IMCORE_CHANGE, link.io.fd, not link.flags & MUTED, (link.flags & BLOCKED) != 0)
 
-    cdef int shut(self, Link link) noexcept:
+    cdef int shut(self, Stream link) noexcept:
         return shutdown(link.io.fd, SHUT_WR)
 
-    cdef bint release(self, Link link, bint shut) noexcept:
+    cdef bint release(self, Stream link, bint shut) noexcept:
         """The link has no descriptor from now on; True: the reference that its slot had is the caller's. shut: close
         the descriptor too."""
         cdef int fd = link.io.fd
@@ -233,12 +239,12 @@ cdef class Hub:
 
     # The turn.
 
-    cdef void blame(self, Link link, object error) noexcept:
+    cdef void blame(self, Stream link, object error) noexcept:
         """An owner's callback raised: that link ends, the others go on."""
         self.report(link, error)
         link.finish(error if isinstance(error, Exception) else None)
 
-    cdef void report(self, Link link, object error) noexcept:
+    cdef void report(self, Stream link, object error) noexcept:
         try:
             if not isinstance(error, (KeyboardInterrupt, SystemExit)):
                 self.loop.call_exception_handler(
@@ -282,10 +288,10 @@ cdef class Hub:
     cdef int meet(self, const ready_t *ready) except -1:
         """What one descriptor is ready for."""
         cdef int fd = ready.fd
-        cdef Link link
+        cdef Stream link
         if <size_t> fd >= self.slots_len or self.slots[fd] == NULL:
             return self.accept(fd)
-        link = <Link> self.slots[fd]
+        link = <Stream> self.slots[fd]
         try:
             if ready.writable and link.flags & BLOCKED:
                 link.flags &= ~BLOCKED
@@ -300,7 +306,7 @@ cdef class Hub:
             self.blame(link, error)
         return 0
 
-    cdef int read(self, Link link) except -1:
+    cdef int read(self, Stream link) except -1:
         cdef uint8_t *into = NULL
         cdef size_t most
         cdef ssize_t n
@@ -319,7 +325,7 @@ cdef class Hub:
     cdef int accept(self, int listener) except -1:
         cdef int fd
         cdef object entry = self.listeners.get(listener)
-        cdef Link link
+        cdef Stream link
         for _ in range(ACCEPT_MOST):
             if entry is None or self.listeners.get(listener) is not entry:  # closed earlier in this turn
                 return 0
@@ -335,7 +341,7 @@ cdef class Hub:
             try:
                 link = entry[1]()
                 if link is None:
-                    raise TypeError("the factory of a listener: expected a Link, got None")
+                    raise TypeError("the factory of a listener: expected a Stream, got None")
             except BaseException as error:
                 close(fd)
                 self.report(None, error)
@@ -352,17 +358,17 @@ cdef class Hub:
         if listener in self.listeners:
             poller_set(self.poller, IMCORE_ADD, listener, True, False)
 
-    cdef int enlist(self, Link link) except -1:
+    cdef int enlist(self, Stream link) except -1:
         if link.flags & (DIRTY | BLOCKED) or link.state == UNBOUND:
             return 0
-        push(&self.dirty, link)
+        queue_push(&self.dirty, link)
         link.flags |= DIRTY
         return 0
 
-    cdef int hurry(self, Link link) except -1:
+    cdef int hurry(self, Stream link) except -1:
         if link.flags & (URGENT | BLOCKED) or link.state == UNBOUND:
             return 0
-        push(&self.urgent, link)
+        queue_push(&self.urgent, link)
         link.flags |= URGENT
         return self.wake()
 
@@ -372,11 +378,11 @@ cdef class Hub:
             self.flush_scheduled = True
         return 0
 
-    cdef int mark(self, Link link) except -1:
+    cdef int mark(self, Stream link) except -1:
         self.enlist(link)
         return self.wake()
 
-    cdef int drain(self, Link link, size_t n) noexcept:
+    cdef int drain(self, Stream link, size_t n) noexcept:
         """Before a link that n more bytes would take over its window is judged slow, the kernel takes what it can."""
         cdef int sent
         cdef output_t *out = link.io.output
@@ -391,7 +397,7 @@ cdef class Hub:
             output_sent(link.io.output, sent)
         return 0
 
-    cdef int relieve(self, Link link) except -1:
+    cdef int relieve(self, Stream link) except -1:
         """The same for a link on another carrier: the carrier takes all, or says that it is blocked."""
         try:
             link.sent_out()
@@ -401,7 +407,7 @@ cdef class Hub:
 
     cdef int spill(self) except -1:
         """Hand out what the rooms gathered since the last link's bytes."""
-        cdef Room room
+        cdef Gatherer room
         cdef Py_ssize_t i = 0
         while i < len(self.open_rooms):  # a carrier's code may run, and add to it
             room = self.open_rooms[i]
@@ -412,7 +418,7 @@ cdef class Hub:
         return 0
 
     cdef int finish_turn(self) except -1:
-        cdef Link link
+        cdef Stream link
         cdef list news
         cdef uint64_t until_us = imcore_clock_us() + SEND_US
         self.in_turn = True
@@ -446,7 +452,7 @@ cdef class Hub:
         cdef void *links[FLUSH_MOST]
         cdef io_t *ios[FLUSH_MOST]
         cdef io_t *io
-        cdef Link link
+        cdef Stream link
         cdef uint32_t i, n
         most = min(most, queue.end - queue.first)
         while most:
@@ -454,7 +460,7 @@ cdef class Hub:
             most -= n
             for i in range(n):
                 links[i] = queue.links[queue.first + i]
-                ios[i] = &(<Link> links[i]).io
+                ios[i] = &(<Stream> links[i]).io
             queue.first += n
             if queue.first == queue.end:
                 queue.first = queue.end = 0
@@ -464,7 +470,7 @@ cdef class Hub:
                     if io.fd >= 0 and io.output != NULL and io.output.bytes:
                         io.sent = imcore_send(io.fd, io.output)
             for i in range(n):
-                link = <Link> links[i]
+                link = <Stream> links[i]
                 link.flags &= ~flag
                 try:
                     link.sent_out()
@@ -472,25 +478,3 @@ cdef class Hub:
                     self.blame(link, error)
                 Py_DECREF(link)
         return 0
-
-
-cdef int push(queue_t *queue, Link link) except -1:
-    """To the end of a queue; its memory grows with what waits at a time."""
-    cdef void *grown
-    cdef uint32_t cap
-    if queue.end == queue.cap:
-        if queue.first > queue.cap // 2:
-            memmove(queue.links, queue.links + queue.first, (queue.end - queue.first) * sizeof(void *))
-            queue.end -= queue.first
-            queue.first = 0
-        else:
-            cap = max(queue.cap * 2, <uint32_t> 64)
-            grown = PyMem_Realloc(queue.links, cap * sizeof(void *))
-            if grown == NULL:
-                raise MemoryError
-            queue.links = <void **> grown
-            queue.cap = cap
-    Py_INCREF(link)
-    queue.links[queue.end] = <void *> link
-    queue.end += 1
-    return 0

@@ -2,15 +2,13 @@
 
 from libc.stdint cimport uint32_t
 
-cdef class Room
-
 from ._codec cimport frame_t
-from ._hub cimport Hub
+from ._hub cimport Gatherer, Hub
 from ._link cimport Link
 from ._output cimport chunk_t
 
 
-cdef class Room:
+cdef class Room(Gatherer):
     cdef readonly str name
     cdef public object onward           # told what members say, if they may be elsewhere too; None: they are not
     cdef bytes route
@@ -23,6 +21,5 @@ cdef class Room:
     # `whole`: the chunk that starts with this very frame and holds nothing else, to be shared; or NULL.
     cdef int add(self, const frame_t *frame, chunk_t *whole) except -1
     cdef int said(self, const frame_t *frame, chunk_t *whole) except -1     # by a member: `add`, and `onward` is told
-    cdef int hand_out(self) except -1
     cdef void drop_member(self, uint32_t place) noexcept    # then `emptied`
     cdef void emptied(self) noexcept

@@ -3,11 +3,11 @@ from typing import Self
 
 from typing_extensions import disjoint_base
 
-from ._hub import Hub
+from ._hub import Gatherer, Hub
 from ._link import Link
 
 @disjoint_base
-class Room:
+class Room(Gatherer):
     onward: Callable[[bytes], None] | None
     def __new__(cls, hub: Hub, name: str) -> Self: ...
     @property

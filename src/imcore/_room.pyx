@@ -12,8 +12,9 @@ from libc.stdlib cimport realloc
 from libc.string cimport memcpy
 
 from ._codec cimport FRAME_MAX, HEADER, put_header
-from ._link cimport BLOCKED, member_t
+from ._link cimport member_t
 from ._output cimport SMALL_CHUNK, chunk_drop, chunk_new, output_new, output_push, output_t, output_thin
+from ._stream cimport BLOCKED
 
 from .errors import EncodeError
 
@@ -25,7 +26,7 @@ cdef enum:
     F_ROOM = 2
 
 
-cdef class Room:
+cdef class Room(Gatherer):
     """Links of one hub that hear the same. A message is encoded once for all of them.
 
     name: at most 255 bytes of UTF-8; raises `EncodeError`.
