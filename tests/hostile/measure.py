@@ -48,14 +48,16 @@ class Result:
         return self.lost + self.doubled + self.reordered
 
 
-def measure(lines: list[Line], breaks: list[float]) -> Result:
-    """breaks: when something was broken, on the same clock. What is said of a crowd (`echo@7`) counts as if it had
-    happened to the phone, and the longest silence of them all is that of the break."""
+def measure(lines: list[Line], breaks: list[float], told: int = 0, *, all_kept: bool = False) -> Result:
+    """breaks: when something was broken, on the same clock. told: the number of the last news that the phone was told,
+    long enough ago to have come; 0 = it was told none. all_kept: what is told before a phone's first connection is kept
+    for it, so that it is owed the news from the first on, and else from the first that came. What is said of a crowd
+    (`echo@7`) counts as if it had happened to the phone, and the longest silence of them all is that of the break."""
     said: dict[str, list[Line]] = {"": []}
     for line in lines:
         what, _, who = line.what.partition("@")
         said.setdefault(who, []).append(line._replace(what=what))
-    phone, *crowd = (_measure(each, breaks) for each in said.values())
+    phone, *crowd = (_measure(each, breaks, 0 if who else told, all_kept and not who) for who, each in said.items())
     for each in crowd:
         phone.messages += each.messages
         phone.lost += each.lost
@@ -66,7 +68,7 @@ def measure(lines: list[Line], breaks: list[float]) -> Result:
     return phone
 
 
-def _measure(lines: list[Line], breaks: list[float]) -> Result:
+def _measure(lines: list[Line], breaks: list[float], told: int, all_kept: bool) -> Result:
     start = next((line.at_s for line in lines if line.what == "start"), 0.0)  # without it there is nothing else
     confirmed = [line for line in lines if line.what == "confirmed"]
     heard = {what: [line for line in lines if line.what == what] for what in ("echo", "news")}
@@ -78,8 +80,6 @@ def _measure(lines: list[Line], breaks: list[float]) -> Result:
         reordered += sum(a > b for a, b in itertools.pairwise(numbers))
         if what == "echo":
             lost += len({int(line.words) for line in confirmed} - set(numbers))
-        elif numbers:
-            lost += max(numbers) - min(numbers) + 1 - len(set(numbers))
     lost += sum(line.what == "gap" for line in lines)
     sent = {line.words: line.at_s for line in lines if line.what == "sent"}
     answered = [(sent[line.words], line.at_s) for line in confirmed if line.words in sent]
@@ -88,6 +88,8 @@ def _measure(lines: list[Line], breaks: list[float]) -> Result:
         _silence(answered, [line.at_s for line in came], at, min(end, at + AFTER_S))
         for at, end in zip(breaks, ends, strict=False)  # without a break there is one end too many
     ]
+    through = bool(confirmed or came) and None not in silences  # of who is cut off nobody knows what would still come
+    lost += _unheard({int(line.words) for line in heard["news"]}, told if through else 0, all_kept)
     met: list[str] = []
     for line in lines:
         if (
@@ -106,6 +108,12 @@ def _measure(lines: list[Line], breaks: list[float]) -> Result:
         reordered=reordered,
         met=met,
     )
+
+
+def _unheard(news: set[int], told: int, all_kept: bool) -> int:
+    """How many of the news that were owed did not come."""
+    first = 1 if all_kept or not news else min(news)
+    return len(set(range(first, max(told, *news, 0) + 1)) - news)
 
 
 def _silence(answered: list[tuple[float, float]], came: list[float], at: float, end: float) -> float | None:

@@ -1,5 +1,5 @@
 """A gateway of a case, or the business behind several, in a process that may be killed:
-`python -m tests.hostile.node FOLDER [--several NAME] [--business] [--key FILE] [--data NAME]`.
+`python -m tests.hostile.node FOLDER [--several NAME] [--business] [--key FILE] [--data NAME] [--told FILE]`.
 
 A gateway listens on the ports that are known to pass: 80, 8080 and 14000 for frames and HTTP, 443 for the same over
 TLS. What is sent to `echo` comes back, and the user `phone` is told a number every so often, but while there is a file
@@ -69,7 +69,7 @@ async def main(folder: Path, args: argparse.Namespace) -> None:
                 return node.service.push(message.user, "echo", message.body, key=message.key)
 
         async with node:
-            telling = tasks.create_task(news(node, folder / "news")) if "service" in roles else None
+            telling = tasks.create_task(news(node, folder / args.told)) if "service" in roles else None
             print("READY", flush=True)
             await node.serve_forever()
             if telling is not None:
@@ -93,5 +93,6 @@ if __name__ == "__main__":
     parser.add_argument("--business", action="store_true")
     parser.add_argument("--key", default="gateways.pem")
     parser.add_argument("--data", default="data")
+    parser.add_argument("--told", default="news", help="keeps the number of the last news over its deaths")
     given = parser.parse_args()
     uvloop.run(main(given.folder, given))

@@ -36,8 +36,9 @@ class Phone:
     def tell(self, word: str) -> None:
         """`quiet` or `talk`."""
         assert self._process.stdin is not None
-        self._process.stdin.write(f"{word}\n")
-        self._process.stdin.flush()
+        with suppress(BrokenPipeError):  # it has ended by itself
+            self._process.stdin.write(f"{word}\n")
+            self._process.stdin.flush()
 
     @property
     def at(self) -> str:

@@ -51,8 +51,9 @@ How they are made, and how to add one: [hostile-lab.md](hostile-lab.md).
 *alone*: seconds from the start to the first confirmed message for a client that knows only the best open way (the
 better of two tries). *wait*: see above. *first*: seconds to the first message confirmed / to the first that came.
 *silence*: after each break, and at last after an idle time, how many seconds a message waited for its confirmation, and
-one that came for the next, at the worst; half a second is none. *faults*: lost / doubled / reordered of those that were
-confirmed, and of those that came. *bytes*: of IP packets both ways for each message, and in an idle minute. *named*:
+one that came for the next, at the worst; half a second is none. *faults*: lost / doubled / reordered: lost is what was
+confirmed and had no echo, and what the phone was told and did not hear, when both had been quiet for some seconds; of
+others from the first that they heard, and where they came through again after the last break. *bytes*: of IP packets both ways for each message, and in an idle minute. *named*:
 what the client said stands in the way, while there was none. "never": not within the time of the case. The phone says
 something four times a second, and gets the echo of each and two other messages a second, unless the case says
 otherwise. Ours talks for a minute or more, others for 15 s, or until 15 s after the last break.

@@ -14,6 +14,7 @@ from .case import Break, Case
 from .contenders import OURS, Contender
 from .measure import Result, measure
 from .namespaces import scratch
+from .node import last
 from .phone import Phone
 from .world import World
 
@@ -100,12 +101,13 @@ class Run:
                         world, phone, before = self._begin(case, contender, outcome, stack)
                     broken = self._break(world, phone, case.breaks, seconds)
                     outcome.bytes = carried(world) - before
-                    if case.idle_s:
-                        self._hush(world, phone)
+                self._hush(world, phone)
                 if case.idle_s:
                     broken.append(self._idle(world, phone, case.idle_s, outcome))
+                    self._hush(world, phone)
+                told = last(world.folder / "news")
                 phone.stop(SETTLE_S if phone.has("confirmed") else 0)
-                outcome.result = measure(phone.lines, broken)
+                outcome.result = measure(phone.lines, broken, told, all_kept=contender is OURS)
                 if case.idle_s:
                     outcome.after_idle_s = outcome.result.silences_s.pop()
         except _Stopped:

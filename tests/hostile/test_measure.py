@@ -36,6 +36,29 @@ def test_a_hole_in_the_news_is_a_loss_and_so_is_a_gap_that_was_told() -> None:
     assert measure(said("start", "gap 2", "news 3"), []).lost == 1
 
 
+def test_news_that_stop_are_lost_though_echoes_go_on() -> None:
+    lines = said(*WELL, "sent 3", "confirmed 3", "echo 3")
+    assert measure(lines, [], told=2).lost == 0
+    assert measure(lines, [], told=5).lost == 3
+    assert measure(lines, [108.5], told=5).lost == 3, "after a break, too"
+    assert measure(said("start", "sent 1", "confirmed 1", "echo 1"), [], told=4).lost == 4, (
+        "and if there never were any"
+    )
+
+
+def test_news_before_the_first_that_came_are_lost_where_they_are_kept() -> None:
+    lines = said("start", "sent 1", "confirmed 1", "echo 1", "news 3", "news 4")
+    assert measure(lines, [], told=4).lost == 0
+    assert measure(lines, [], told=4, all_kept=True).lost == 2
+
+
+def test_of_who_is_cut_off_silence_is_told_and_no_loss_and_the_crowd_is_told_no_news() -> None:
+    assert measure(said(*WELL), [108.5], told=9).lost == 0
+    assert measure(said("start"), [], told=9, all_kept=True).lost == 0
+    crowd = "sent@1 1", "confirmed@1 1", "echo@1 1"
+    assert measure(said(*WELL, *crowd), [], told=2, all_kept=True).lost == 0
+
+
 def test_twice_is_doubled_and_late_is_reordered() -> None:
     result = measure(said("start", "news 1", "news 3", "news 2", "news 3"), [])
     assert (result.doubled, result.reordered) == (1, 1)

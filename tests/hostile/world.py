@@ -87,7 +87,8 @@ class World(Network):
 
     def impostor(self) -> None:
         """At the carrier: a gateway of somebody else's."""
-        ready(self.python(self.carrier, "node", str(self.folder), "--key", "stranger.pem", "--data", "stranger"))
+        own = ["--key", "stranger.pem", "--data", "stranger", "--told", "stranger-news"]
+        ready(self.python(self.carrier, "node", str(self.folder), *own))
 
     @property
     def gateway(self) -> Host:
