@@ -59,7 +59,7 @@ class Case:
     dns_delay_s: float = 0.0
     seconds: float = 60.0
     idle_s: float = 0.0
-    """And so long of silence after it, with nothing to say on either side."""
+    """And so long of silence after it, with nothing to say on either side, and then a word."""
     nat_s: float = 0.0
     """The phone has been here before, and has found out that the network forgets after so long."""
     needs: tuple[str, ...] = ()

@@ -88,6 +88,7 @@ async def main(options: dict[str, Any]) -> None:
             voice = Voice(im, who)
             hearing = tasks.create_task(voice.hear())
             for number in itertools.count(1):
+                await talk.loud.wait()
                 if over.is_set():
                     break
                 await voice.send(number, str(number))

@@ -11,7 +11,7 @@ from pathlib import Path
 from .case import Case
 from .contenders import OURS
 from .picture import picture
-from .run import Outcome
+from .run import QUIET_S, Outcome
 from .targets import FACTOR, FIRST_MOST_S, IDLE_MOST, NOISE_S, SILENCE_MOST_S, missed
 from .waits import waited_s
 
@@ -53,10 +53,13 @@ better of two tries). *wait*: see above. *first*: seconds to the first message c
 *silence*: after each break, and at last after an idle time, how many seconds a message waited for its confirmation, and
 one that came for the next, at the worst; half a second is none. *faults*: lost / doubled / reordered: lost is what was
 confirmed and had no echo, and what the phone was told and did not hear, when both had been quiet for some seconds; of
-others from the first that they heard, and where they came through again after the last break. *bytes*: of IP packets both ways for each message, and in an idle minute. *named*:
-what the client said stands in the way, while there was none. "never": not within the time of the case. The phone says
-something four times a second, and gets the echo of each and two other messages a second, unless the case says
-otherwise. Ours talks for a minute or more, others for 15 s, or until 15 s after the last break.
+others from the first that they heard, and where they came through again after the last break. *bytes*: of IP packets
+both ways for each message. *idle*: those of a minute in which nobody had anything to say, after the talk and the last
+break, so that it holds the client's own search for what the network forgets, too; measured for {quiet:.0f} s, or for as
+long as the case says, up to ten minutes. *named*: what the client said stands in the way, while there was none.
+"never": not within the time of the case. The phone says something four times a second, and gets the echo of each and
+two other messages a second, unless the case says otherwise. Ours talks for a minute or more, others for 15 s, or until
+15 s after the last break; their idle minute is measured where the case itself has an idle time.
 
 {tables}
 ## Others
@@ -97,7 +100,7 @@ def page(outcomes: Sequence[Outcome], took_s: float) -> str:
     machine = f"{os.cpu_count()} cores, {platform.system()} {platform.release().split('-')[0]}"
     return _PAGE.format(
         verdict=verdict, factor=FACTOR, noise=NOISE_S, first=FIRST_MOST_S, silence=SILENCE_MOST_S, idle=IDLE_MOST,
-        tables=tables, notes="".join(f"Not run: {line}.\n" for line in failed), took=took_s,
+        quiet=QUIET_S, tables=tables, notes="".join(f"Not run: {line}.\n" for line in failed), took=took_s,
         machine=f"{machine}, Python {platform.python_version()}",
     )  # fmt: skip
 

@@ -18,7 +18,7 @@ from .node import last
 from .phone import Phone
 from .world import World
 
-__all__ = ["Outcome", "Run"]
+__all__ = ["QUIET_S", "Outcome", "Run"]
 
 SETTLE_S = 20.0
 """How long what is on its way may still come, when a phone has stopped sending."""
@@ -31,8 +31,10 @@ BEGINNING = 2
 """Worlds that are made, and phones that look for their first way in, at a time: they are what takes the processor."""
 STILL_S = 3.0
 """After so long without a line of it a phone that was told to be quiet is."""
+QUIET_S = 60.0
+"""How long ours is silent for the bytes of an idle minute, where the case has no idle time of its own."""
 AFTER_S = 12.0
-"""How long it talks again after that."""
+"""How long it talks again after an idle time."""
 
 
 @dataclass
@@ -47,7 +49,7 @@ class Outcome:
     bytes: int = 0
     """Of IP packets, both ways, while it talked."""
     idle_bytes: float | None = None
-    """And a minute, while it was idle."""
+    """And a minute, while it was idle; of a crowd those of each."""
     after_idle_s: float | None = None
     """And from the end of that until messages went both ways; None = there was no such time, or they never did."""
     failed: str = ""
@@ -65,10 +67,11 @@ class _Stopped(Exception):
 
 
 class Run:
-    """at_once: cases that talk at a time. alone: whether ours is measured where it knows only the best open way."""
+    """at_once: cases that talk at a time. brief: ours is measured neither where it knows only the best open way, nor
+    while it is idle."""
 
-    def __init__(self, at_once: int, *, alone: bool = True) -> None:
-        self._alone = alone
+    def __init__(self, at_once: int, *, brief: bool = False) -> None:
+        self._brief = brief
         self._stop = threading.Event()
         self._slots = threading.BoundedSemaphore(at_once)
         self._beginning = threading.BoundedSemaphore(BEGINNING)
@@ -102,8 +105,10 @@ class Run:
                     broken = self._break(world, phone, case.breaks, seconds)
                     outcome.bytes = carried(world) - before
                 self._hush(world, phone)
+                if idle_s := case.idle_s or (QUIET_S if contender is OURS and not self._brief else 0.0):
+                    self._idle(world, idle_s, outcome)
                 if case.idle_s:
-                    broken.append(self._idle(world, phone, case.idle_s, outcome))
+                    broken.append(self._speak(world, phone))
                     self._hush(world, phone)
                 told = last(world.folder / "news")
                 phone.stop(SETTLE_S if phone.has("confirmed") else 0)
@@ -123,7 +128,7 @@ class Run:
         self._pause(0)
         world = stack.enter_context(_world(case, contender))
         env = dict.fromkeys(("http_proxy", "https_proxy"), case.proxied) if case.proxied else {}
-        if self._alone and case.open_way and contender is OURS:
+        if not self._brief and case.open_way and contender is OURS:
             tries = [self._first(OURS.alone(world, case, env)) for _ in range(2)]
             outcome.alone_s = min((each for each in tries if each is not None), default=None)
         before = carried(world)
@@ -152,11 +157,14 @@ class Run:
             seen = len(phone.lines)
             self._pause(STILL_S)
 
-    def _idle(self, world: World, phone: Phone, seconds: float, outcome: Outcome) -> float:
-        """What silence costs, and then a word. When that was."""
+    def _idle(self, world: World, seconds: float, outcome: Outcome) -> None:
+        """What silence costs."""
         before = carried(world)
         self._pause(seconds)
-        outcome.idle_bytes = (carried(world) - before) / seconds * 60
+        outcome.idle_bytes = (carried(world) - before) / seconds * 60 / (1 + outcome.case.crowd)
+
+    def _speak(self, world: World, phone: Phone) -> float:
+        """A word after it, and more. When that was."""
         (world.folder / "quiet").unlink()
         spoke = time.monotonic()
         phone.tell("talk")

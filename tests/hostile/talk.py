@@ -24,19 +24,20 @@ def say(what: str, *words: object) -> None:
 
 
 class Talk:
-    """every_s: how often, seconds. size: bytes that each message has at least. at_once: messages each time."""
+    """every_s: how often, seconds. size: bytes that each message has at least. at_once: messages each time. loud: set
+    while something may be said."""
 
     def __init__(self, every_s: float = 0.25, size: int = 0, at_once: int = 1) -> None:
         self._every_s, self._size, self._at_once = every_s, size, at_once
-        self._over, self._loud = asyncio.Event(), asyncio.Event()
-        self._loud.set()
+        self._over, self.loud = asyncio.Event(), asyncio.Event()
+        self.loud.set()
 
     async def numbers(self) -> AsyncIterator[int]:
         """Each when it is time for it; ends with the input."""
         listening = asyncio.create_task(self._listen())
         numbers = itertools.count(1)
         while True:
-            await self._loud.wait()
+            await self.loud.wait()
             if self._over.is_set():
                 await listening
                 return
@@ -54,8 +55,8 @@ class Talk:
         await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
         while line := await reader.readline():
             if line == b"quiet\n":
-                self._loud.clear()
+                self.loud.clear()
             else:
-                self._loud.set()
+                self.loud.set()
         self._over.set()
-        self._loud.set()
+        self.loud.set()

@@ -60,7 +60,7 @@ def outcomes() -> dict[str, Outcome]:
         pytest.skip(why)
     sweep()
     work: list[tuple[Case, Contender, float]] = [(case, OURS, case.seconds) for case in SLICE]
-    return {done.case.name: done for done in Run(len(SLICE), alone=False).all(work)}
+    return {done.case.name: done for done in Run(len(SLICE), brief=True).all(work)}
 
 
 @pytest.mark.timeout(240)  # the first one waits for all
