@@ -45,8 +45,11 @@ def missed(outcome: Outcome) -> list[str]:
     ]
     if result.faults:
         found.append(f"{result.lost} lost, {result.doubled} doubled, {result.reordered} reordered")
-    if case.nat_s and (outcome.idle_bytes is None or outcome.idle_bytes > IDLE_MOST):
-        found.append(f"{outcome.idle_bytes:.0f} bytes an idle minute, at most {IDLE_MOST:.0f}")
+    if case.nat_s:
+        if outcome.idle_bytes is None:
+            found.append(f"no idle minute was measured, at most {IDLE_MOST:.0f} bytes")
+        elif outcome.idle_bytes > IDLE_MOST:
+            found.append(f"{outcome.idle_bytes:.0f} bytes an idle minute, at most {IDLE_MOST:.0f}")
     said = " ".join(result.met)
     found += [f"{name} was not named" for name in case.names if name not in said]
     return found

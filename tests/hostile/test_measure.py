@@ -117,6 +117,8 @@ def test_the_targets_are_those_of_the_page() -> None:
     assert missed(Outcome(named["portal"], "imcore", fine)) == ["PORTAL was not named"]
     idle = Outcome(named["NAT of 5 min"], "imcore", fine, alone_s=3.0, idle_bytes=201.0, after_idle_s=0.1)
     assert missed(idle) == ["201 bytes an idle minute, at most 200"]
+    idle.idle_bytes = None
+    assert missed(idle) == ["no idle minute was measured, at most 200 bytes"]
 
 
 def test_the_page_has_a_row_for_each_network_and_the_picture_a_mark_for_each_contender() -> None:
