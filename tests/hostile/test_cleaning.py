@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ def said(cmdline: Path) -> str:
 
 
 @pytest.fixture
-def run() -> subprocess.Popen[bytes]:
+def run() -> Iterator[subprocess.Popen[bytes]]:
     """A run in the middle of two cases, one of them with a proxy."""
     if why := missing() or lacking(["squid"]):
         pytest.skip(why)
@@ -48,12 +49,17 @@ def run() -> subprocess.Popen[bytes]:
         [sys.executable, "-m", "tests.hostile", "open", "proxy"],
         cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
-    end = time.monotonic() + START_S
-    while len([each for each in left(process.pid) if each.endswith("gateway")]) < 2:
-        assert time.monotonic() < end
-        assert process.poll() is None
-        time.sleep(0.05)
-    return process
+    try:
+        end = time.monotonic() + START_S
+        while len([each for each in left(process.pid) if each.endswith("gateway")]) < 2:
+            assert time.monotonic() < end
+            assert process.poll() is None
+            time.sleep(0.05)
+        yield process
+    finally:
+        process.kill()
+        process.wait(START_S)
+        sweep()
 
 
 def test_a_case_that_fails_leaves_nothing() -> None:
