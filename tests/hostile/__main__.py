@@ -40,7 +40,7 @@ def main() -> int:
     chosen = [known[name] for name in args.names] or CASES
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)
-    needs = {program for case in chosen for program in (*case.needs, *(["redis-server"] if case.several else []))}
+    needs = set[str]().union(*(case.programs for case in chosen))
     if why := missing() or install_programs(needs) or (install() if args.others else ""):
         parser.error(why)
     sweep()

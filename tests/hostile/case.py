@@ -63,8 +63,13 @@ class Case:
     nat_s: float = 0.0
     """The phone has been here before, and has found out that the network forgets after so long."""
     needs: tuple[str, ...] = ()
-    """Programs from Debian."""
+    """Programs from Debian that are in the way."""
     names: tuple[str, ...] = ()
     """What ours has to name as the obstacle, while there is no way at all."""
     others: bool = True
     """Others are tried there too."""
+
+    @property
+    def programs(self) -> set[str]:
+        """All that the case runs of Debian's."""
+        return {*self.needs, *(["redis-server"] if self.several else [])}

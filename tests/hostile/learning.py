@@ -37,28 +37,32 @@ async def gateway(folder: str) -> None:
         await node.serve_forever()
 
 
+class Telling(Memory):
+    """changed: set when something was found out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.changed = asyncio.Event()
+
+    def keep_still(self, proxy: str, still: Still) -> None:
+        super().keep_still(proxy, still)
+        self.changed.set()
+
+
 async def phone(address: str) -> None:
     """Print `what holds` and `what breaks`, and the states of the link meanwhile."""
     spare.SETTLE_S, probe.LATE_S = 0.1, 0.7
-    memory, states = Memory(), list[str]()
+    memory, states = Telling(), list[str]()
     memory.network(str(current()))
     memory.keep_still("", Still(holds_s=BOUNDS[0]))
-    changed = asyncio.Event()
-    keep = memory.keep_still
-
-    def kept(proxy: str, still: Still) -> None:
-        keep(proxy, still)
-        changed.set()
-
-    memory.keep_still = kept  # type: ignore[method-assign]
 
     def stated(state: State, text: str) -> None:
         states.append(state.name)
 
     async with Client([address], "phone", "phone", memory=memory, on_state=stated):
         while (still := memory.still("")).next_s(*BOUNDS, 0.0) is not None:
-            changed.clear()
-            await changed.wait()
+            memory.changed.clear()
+            await memory.changed.wait()
         print(still.holds_s, still.breaks_s, *states, flush=True)
 
 

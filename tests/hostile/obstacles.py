@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from .case import Prepare
 from .middleboxes import Box, nginx, transparent
-from .network import CARRIER, GATEWAYS
+from .network import CARRIER, GATEWAYS, Network
 from .world import World
 
 __all__ = [
@@ -43,13 +44,14 @@ def without(*addresses: str) -> Prepare:
     return prepare
 
 
-def forgetful(seconds: int) -> Prepare:
+def forgetful(seconds: int) -> Callable[[Network], None]:
     """A NAT that forgets who was silent for so long, and drops what belongs to nobody."""
 
-    def prepare(world: World) -> None:
-        world.carrier.iptables("-t nat -A POSTROUTING -s 10.1.0.0/16 -j MASQUERADE")
-        world.carrier.iptables("-A FORWARD -m conntrack --ctstate INVALID -j DROP")
-        world.carrier.set(netfilter__nf_conntrack_tcp_loose=0, netfilter__nf_conntrack_tcp_timeout_established=seconds)
+    def prepare(network: Network) -> None:
+        carrier = network.carrier
+        carrier.iptables("-t nat -A POSTROUTING -s 10.1.0.0/16 -j MASQUERADE")
+        carrier.iptables("-A FORWARD -m conntrack --ctstate INVALID -j DROP")
+        carrier.set(netfilter__nf_conntrack_tcp_loose=0, netfilter__nf_conntrack_tcp_timeout_established=seconds)
 
     return prepare
 

@@ -11,6 +11,7 @@ import pytest
 
 from tests.hostile.namespaces import missing
 from tests.hostile.network import GATEWAYS, Network
+from tests.hostile.obstacles import forgetful
 from tests.hostile.world import ready
 
 FORGETS_S = 2
@@ -21,11 +22,7 @@ def test_what_a_nat_forgets_is_found_out_beside_the_link(tmp_path: Path) -> None
     if why := missing():
         pytest.skip(why)
     with Network(tmp_path, several=False) as network:
-        carrier = network.carrier
-        carrier.iptables("-t nat -A POSTROUTING -s 10.1.0.0/16 -j MASQUERADE")
-        carrier.iptables("-A FORWARD -m conntrack --ctstate INVALID -j DROP")
-        timeout = {"netfilter__nf_conntrack_tcp_timeout_established": FORGETS_S}
-        carrier.set(netfilter__nf_conntrack_tcp_loose=0, **timeout)
+        forgetful(FORGETS_S)(network)
         ready(network.python(network.gateways[0], "learning", "gateway", str(tmp_path / "data")))
         said, _ = network.python(network.phone, "learning", "phone", f"tcp://{GATEWAYS[0]}:80").communicate(timeout=90)
     holds_s, breaks_s, *states = said.split()

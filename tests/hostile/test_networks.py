@@ -55,7 +55,7 @@ SLICE = [
 @pytest.fixture(scope="module")
 def outcomes() -> dict[str, Outcome]:
     """What became of each, by its name."""
-    needs = {program for case in SLICE for program in (*case.needs, *(["redis-server"] if case.several else []))}
+    needs = set[str]().union(*(case.programs for case in SLICE))
     if why := missing() or lacking(needs):
         pytest.skip(why)
     sweep()
