@@ -32,7 +32,6 @@ FOUND_S = 3.0
 """How soon the right mode is to be found."""
 ALONE_MS = 20
 SINGLES = 5
-MODES: tuple[Mode, ...] = ("stream", "padded", "poll")
 BEGIN, END = "<!-- proxies -->\n", "<!-- /proxies -->\n"
 
 
