@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
+from imcore.cli import main
 from tests.cli.running import Place, one_line
 
 ROOT = Path(__file__).parent.parent.parent
@@ -55,12 +58,47 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("args", "told"), WRONG)
-def test_wrong_arguments_are_one_line_and_exit_code_2(tmp_path: Path, args: list[str], told: str) -> None:
-    process = Place(tmp_path).run(*args)
+class Here:
+    """The command in this process, which takes a hundredth of the time, where `Place` would start one."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+
+    def run(self, *args: str) -> subprocess.CompletedProcess[bytes]:
+        """Run to the end."""
+        try:
+            code = main(args)
+        except SystemExit as error:  # the parser's
+            code = error.code if isinstance(error.code, int) else 1
+        out, said = self._capsys.readouterr()
+        return subprocess.CompletedProcess(args, code, out.encode(), said.encode())
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
+    monkeypatch.chdir(tmp_path)
+    for name in os.environ.keys() - Place(tmp_path).env.keys():
+        monkeypatch.delenv(name)
+    for name, value in Place(tmp_path).env.items():
+        monkeypatch.setenv(name, value)
+    return Here(capsys)
+
+
+def is_one_line(process: subprocess.CompletedProcess[bytes], told: str) -> None:
     assert process.returncode == 2
     assert process.stdout == b""
     assert told in one_line(process)
+
+
+@pytest.mark.parametrize(("args", "told"), WRONG)
+def test_wrong_arguments_are_one_line_and_exit_code_2(here: Here, args: list[str], told: str) -> None:
+    is_one_line(here.run(*args), told)
+
+
+@pytest.mark.parametrize(("args", "told"), [WRONG[1], WRONG[5], WRONG[12]])
+def test_and_so_they_are_in_a_process_of_its_own(tmp_path: Path, args: list[str], told: str) -> None:
+    """Which the parser finds, a command, and the file of the configuration."""
+    is_one_line(Place(tmp_path).run(*args), told)
 
 
 def test_version_is_that_of_the_package(tmp_path: Path) -> None:
@@ -74,10 +112,12 @@ def test_help_tells_of_every_command(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_document_tells_of_every_option(tmp_path: Path, command: str) -> None:
+def test_the_document_tells_of_every_option(here: Here, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     document = (ROOT / "docs" / "commands.md").read_text()
     [section] = [part for part in document.split("\n## ") if part.startswith(f"imcore {command}\n")]
-    said = Place(tmp_path).run(command, "--help", env={"COLUMNS": "200", "NO_COLOR": "1"}).stdout.decode()
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("NO_COLOR", "1")
+    said = here.run(command, "--help").stdout.decode()
     options = {word.strip(",[]|") for word in said.split() if word.lstrip("[").startswith("--")} - {"--help"}
     missing = [option for option in sorted(options) if f"`{option}" not in section]
     assert not missing
