@@ -35,11 +35,10 @@ def finder(
     resolve: Resolve = no_dns,
     memory: Memory | None = None,
     keyed: bool = True,
+    network: Callable[[], Network] = lambda: Network("10.0.0.1"),
 ) -> Finder:
     keys = {key_id(key): key for key in KEYS} if keyed else {}
-    ways = Ways(
-        points, services, keys, memory or Memory(), "phone", None, straight, resolve, lambda: Network("10.0.0.1")
-    )
+    ways = Ways(points, services, keys, memory or Memory(), "phone", None, straight, resolve, network)
     return ways.finder("down")
 
 
@@ -123,6 +122,49 @@ def test_nothing_is_entered_that_has_not_proven_itself() -> None:
 
             await found(finder([stranger, portal, ours]), go)
             assert entered == [ours]
+
+    asyncio.run(work())
+
+
+@asynccontextmanager
+async def moving_to_a_stranger(finders: int) -> AsyncIterator[tuple[list[Finder], Callable[[], None]]]:
+    """Finders of one device, all of which have found the way in; and what takes the device to another network, where a
+    stranger has the gateway's address."""
+    here, who = Network("10.0.0.1"), gateway()
+
+    async def answer(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        await who(asked, writer)
+
+    def moves() -> None:
+        nonlocal here, who
+        here, who = Network("10.9.9.1"), gateway(key=Ed25519PrivateKey.generate())
+
+    async with asyncio.timeout(20), place(answer) as point, AsyncExitStack() as stack:
+        memory = Memory()
+        found = [finder([point], memory=memory, network=lambda: here) for _ in range(finders)]
+        for one in found:
+            stack.push_async_callback(one.close)
+            await one.find(enter, lambda text: None)
+        yield found, moves
+
+
+def test_a_proof_counts_on_no_other_network_for_any_finder_of_the_device() -> None:
+    async def work() -> None:
+        async with moving_to_a_stranger(3) as (finders, moves):
+            moves()
+            for one in finders:
+                with pytest.raises(WayError) as caught:
+                    await one.find(enter, lambda text: None)
+                assert caught.value.outcome == "HIJACK"
+
+    asyncio.run(work())
+
+
+def test_nor_for_one_that_looks_for_a_better_way_before_it_has_searched_there() -> None:
+    async def work() -> None:
+        async with moving_to_a_stranger(1) as ([one], moves):
+            moves()
+            assert await one.better(Candidate(Point("tcp", "127.0.0.9", 9), "127.0.0.9"), holds=False) is None
 
     asyncio.run(work())
 

@@ -86,7 +86,8 @@ class Finder:
         self._gathering: asyncio.Task[None] | None = None
         self._search: Search[object] | None = None
         self._other: Finder | None = None
-        self._proven: dict[Candidate, float] = {}
+        self._place = ""
+        self._proven: dict[Candidate, float] = {}  # and when, at that place
         self._slow = 1.0
         self._portal: Candidate | None = None
         self._sending: set[asyncio.Task[None]] = set()
@@ -105,8 +106,7 @@ class Finder:
     async def find(self, enter: Callable[[Candidate], Awaitable[Way]], say: Callable[[str], None]) -> Way:
         """A way in, within ten seconds. enter: goes in; raises `WayError` where another one may be tried, anything else
         ends the search. say: told where it stands, in words. Raises `WayError` that says what all of them met."""
-        if self._memory.network(str(self._network())):
-            self._proven.clear()
+        self._memory.network(str(self._network()))
         attempts: list[Attempt] = []
 
         def tell(attempt: Attempt) -> None:
@@ -308,10 +308,19 @@ class Finder:
         if not self._keys:
             return
         loop = asyncio.get_running_loop()
-        if loop.time() - self._proven.get(candidate, -PROVEN_S) < PROVEN_S:
+        proven = self._proven_here()
+        if loop.time() - proven.get(candidate, -PROVEN_S) < PROVEN_S:
             return
         await probe(candidate.point, self._keys, progress, through=self._through(candidate), tls=self._tls)
-        self._proven[candidate] = loop.time()
+        proven[candidate] = loop.time()
+
+    def _proven_here(self) -> dict[Candidate, float]:
+        """Who has proven himself on the network of now, and when. A proof counts nowhere else, so each finder looks for
+        itself where it is; one that comes from the network before is kept where nobody reads it."""
+        place = str(self._network())
+        if place != self._place:
+            self._place, self._proven = place, {}
+        return self._proven
 
     def _learn(self, attempt: Attempt) -> None:
         if attempt.outcome != Outcome.OK.name:
