@@ -40,22 +40,22 @@ class Still(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def within(self, least_s: float, most_s: float) -> float:
         """How long a link may be silent within a gateway's bounds, seconds."""
-        return min(max(self.holds_s, least_s), most_s)
+        return _bounded(self.holds_s, least_s, most_s)
 
     def next_s(self, least_s: float, most_s: float, now: float, start_s: float = 0.0) -> float | None:
-        """The silence to try next, seconds; None = there is nothing to try now. start_s: what holds for others like
-        us, where somebody knows; 0 = nobody does."""
-        holds_s = self.within(least_s, most_s)
-        if self.doubted_s > holds_s:
-            return min(self.doubted_s, most_s)
-        if holds_s >= most_s or self.holds_s < least_s:
+        """The silence to try next, seconds; None = there is nothing to try now. Where a gateway's least is more than
+        what holds, that is tried: links are still for so long. start_s: what holds for others like us, where somebody
+        knows; 0 = nobody does."""
+        if self.holds_s >= most_s:
             return None
+        if self.doubted_s > self.holds_s:
+            return _bounded(self.doubted_s, least_s, most_s)
         if not self.breaks_s:
-            new = self.holds_s == USUAL_S and start_s > holds_s
-            return min(start_s if new else holds_s * GROWTH, most_s)
-        if self.breaks_s > holds_s * CLOSE:
-            return min(math.sqrt(holds_s * self.breaks_s), most_s)
-        return min(self.breaks_s, most_s) if now >= self.again_at else None
+            new = self.holds_s == USUAL_S and start_s > self.holds_s
+            return _bounded(start_s if new else self.holds_s * GROWTH, least_s, most_s)
+        if self.breaks_s > max(self.holds_s * CLOSE, least_s):
+            return _bounded(math.sqrt(self.holds_s * self.breaks_s), least_s, most_s)
+        return _bounded(self.breaks_s, least_s, most_s) if now >= self.again_at else None
 
     def settled(self, most_s: float) -> bool:
         """It was found out, and is not only supposed."""
@@ -79,3 +79,7 @@ class Still(msgspec.Struct, frozen=True, omit_defaults=True):
         if self.doubts:
             return Still(seconds / 2, seconds, now + AGAIN_S)
         return msgspec.structs.replace(self, holds_s=seconds / 2, doubted_s=self.holds_s, doubts=1)
+
+
+def _bounded(seconds: float, least_s: float, most_s: float) -> float:
+    return min(max(seconds, least_s), most_s)
