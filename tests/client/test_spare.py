@@ -22,9 +22,9 @@ from tests.gateway.running import running, until
 
 
 @asynccontextmanager
-async def forgetful(to: str, limit_s: float) -> AsyncIterator[str]:
+async def forgetful(to: str, limit_s: float, *, guests_s: float | None = None) -> AsyncIterator[str]:
     """An address of the gateway at `to`, behind a NAT: a connection that was still for so long passes nothing more,
-    either way, and nobody is told."""
+    either way, and nobody is told. guests_s: whoever is not the first is closed after so long."""
     ends: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -45,8 +45,9 @@ async def forgetful(to: str, limit_s: float) -> AsyncIterator[str]:
         task = asyncio.current_task()
         assert task is not None
         ends.add(task)
+        lasts_s = guests_s if len(ends) > 1 else None
         try:
-            async with asyncio.TaskGroup() as group:
+            async with asyncio.timeout(lasts_s), asyncio.TaskGroup() as group:
                 group.create_task(pump(reader, back))
                 group.create_task(pump(there, writer))
         except* (OSError, asyncio.CancelledError):
@@ -106,6 +107,38 @@ def test_a_link_that_dies_in_a_silence_is_followed_by_one_with_more_signs_of_lif
                 lived = said.copy()
                 await asyncio.sleep(1.6)  # longer than the network remembers
                 assert said == lived
+
+    run(main())
+
+
+@pytest.mark.parametrize(("guests_s", "known"), [(0.05, Still(1.0)), (1.2, Still(1.0, 1.2))])
+def test_a_spare_connection_that_somebody_closes_tells_nothing_of_less_than_what_is_known_to_hold(
+    tmp_path: Path, guests_s: float, known: Still
+) -> None:
+    async def main() -> None:
+        async with (
+            running(tmp_path, limits=Limits(heartbeat=(1, 2), drain_s=0.2)) as here,
+            forgetful(here.address, 60.0, guests_s=guests_s) as address,
+        ):
+            memory = Memory()
+            memory.network(str(current()))
+            memory.keep_still("", Still(1.0))
+            async with Client([address], "alice", "phone", memory=memory) as im:
+                came: list[bool | None] = []
+                still = im._connection.spare._still
+
+                async def heard(way: Candidate, seconds: float) -> tuple[bool | None, float]:
+                    answer = await still(way, seconds)
+                    came.append(answer[0])
+                    return answer
+
+                im._connection.spare._still = heard
+                await until(lambda: came, 20)
+                assert came == [False]
+                await asyncio.sleep(0.3)
+                now = memory.still("")
+                assert now.holds_s == known.holds_s
+                assert now.breaks_s == pytest.approx(known.breaks_s, abs=0.3)
 
     run(main())
 

@@ -106,6 +106,8 @@ class Spare:
         held, silence_s = trying.result()
         if held is None:
             return False
+        if not held and silence_s < self._memory.still(way.proxy).holds_s:
+            return False  # somebody closed it: the network stands more than that
         if not held and not await link.sound():
             return False
         if self._anew.is_set() or place != self._memory.place:
