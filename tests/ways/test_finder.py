@@ -204,6 +204,28 @@ def test_a_portal_is_asked_by_one_connection_at_a_time_until_it_lets_others_pass
     asyncio.run(work())
 
 
+def test_a_search_on_another_network_waits_for_nothing_that_was_asked_on_the_one_before() -> None:
+    async def work() -> None:
+        here, asked, answered = Network("10.0.0.1"), asyncio.Event(), asyncio.Event()
+
+        async def resolve(name: str) -> list[str]:
+            if here == Network("10.0.0.1"):
+                asked.set()
+                await answered.wait()
+            return ["127.0.0.1"]
+
+        async with asyncio.timeout(20), place(gateway()) as there:
+            one = finder([Point("http", "im.example.com", there.port)], resolve=resolve, network=lambda: here)
+            searching = asyncio.create_task(one.find(enter, lambda text: None))
+            await asked.wait()
+            searching.cancel()
+            await asyncio.wait([searching])
+            here = Network("10.9.9.1")
+            assert (await found(one)).point.port == there.port
+
+    asyncio.run(work())
+
+
 def test_who_lets_nobody_in_is_left_for_the_next() -> None:
     async def work() -> None:
         async with asyncio.timeout(20), gateways(0.0, 0.1) as points:

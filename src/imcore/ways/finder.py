@@ -84,6 +84,7 @@ class Finder:
         self._fits = fits
         self._listed: dict[Candidate, Listed] = {}
         self._gathering: asyncio.Task[None] | None = None
+        self._gathered = ""  # the place where it was begun
         self._search: Search[object] | None = None
         self._other: Finder | None = None
         self._place = ""
@@ -106,7 +107,9 @@ class Finder:
     async def find(self, enter: Callable[[Candidate], Awaitable[Way]], say: Callable[[str], None]) -> Way:
         """A way in, within ten seconds. enter: goes in; raises `WayError` where another one may be tried, anything else
         ends the search. say: told where it stands, in words. Raises `WayError` that says what all of them met."""
-        self._memory.network(str(self._network()))
+        place = str(self._network())
+        self._memory.network(place)
+        await self._stop_gathering(unless=place)
         attempts: list[Attempt] = []
 
         def tell(attempt: Attempt) -> None:
@@ -280,9 +283,17 @@ class Finder:
         if self._gathering is None or self._gathering.done():
             self._listed.clear()
             self.heard = []
+            self._gathered = self._memory.place
             self._gathering = asyncio.create_task(self._gather(), name="imcore asks for ways in")
         elif self._search is not None:
             self._join(list(self._listed.values()))
+
+    async def _stop_gathering(self, unless: str) -> None:
+        """What was asked on another network is waited for no more: its answers are none for this one."""
+        if self._gathering is not None and self._gathered != unless:
+            self._gathering.cancel()
+            await asyncio.wait([self._gathering])
+            await self._sources.close()
 
     async def _gather(self) -> None:
         try:
