@@ -14,14 +14,16 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 import pytest
 
+from imcore._codec import ERROR, encode
 from imcore.client import Client, State, channel
 from imcore.gateway import identity
+from imcore.messages import Error, pack
 from imcore.node import Node
 from imcore.ways.candidate import Candidate
 from imcore.ways.finder import Finder
 from imcore.ways.memory import Memory
 from tests.client.peer import first, run, until
-from tests.ways.places import Asked, access, gateway, http, listing, place, relay, says
+from tests.ways.places import KEY, Asked, access, gateway, http, listening, listing, place, relay, says
 
 COUNT = 100
 
@@ -312,5 +314,42 @@ def test_a_network_without_a_way_in_is_told_in_words(tmp_path: Path) -> None:
             said = next(text for text in texts if "trying again" in text)
             assert "1 PORTAL" in said
             assert "1 HIJACK" in said
+
+    run(work())
+
+
+def test_a_wait_that_a_gateway_asked_for_is_not_cut_short_by_a_portal_that_opens(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("imcore.ways.finder.PORTAL_S", 0.02)
+
+    async def work() -> None:
+        greeted = looked = 0
+        proves, stands = gateway(), says(http(b"<html>", kind="text/html"))
+
+        async def busy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal greeted
+            begun = await reader.readexactly(4)
+            if begun == b"GET ":
+                head = begun + await reader.readuntil(b"\r\n\r\n")
+                await proves(Asked(head.split()[1].decode(), b""), writer)
+                return
+            greeted += 1
+            writer.write(encode(ERROR, 0, "", pack(Error("overloaded", "come back later", retry_ms=3_600_000))))
+            await reader.read()
+
+        async def portal(asked: Asked, writer: asyncio.StreamWriter) -> None:
+            nonlocal looked
+            looked += 1
+            await (stands if looked == 1 else proves)(asked, writer)
+
+        own = base64.b64encode(KEY.public_key().public_bytes_raw()).decode()
+        async with asyncio.timeout(20), listening(busy, "127.0.0.2", 0) as port, place(portal) as wall:
+            points = [f"127.0.0.2:{port}", wall.authority]
+            async with Client(points, "alice", "phone", keys=[own], channels="single") as im:
+                await until(lambda: im.state is State.WAITING)
+                await asyncio.sleep(0.3)
+                assert im.state is State.WAITING
+                assert greeted == 1
 
     run(work())

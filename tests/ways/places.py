@@ -31,6 +31,7 @@ __all__ = [
     "access",
     "gateway",
     "http",
+    "listening",
     "listing",
     "name_server",
     "place",

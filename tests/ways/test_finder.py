@@ -204,6 +204,33 @@ def test_a_portal_is_asked_by_one_connection_at_a_time_until_it_lets_others_pass
     asyncio.run(work())
 
 
+def test_a_portal_is_forgotten_by_a_search_that_did_not_meet_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imcore.ways.finder.PORTAL_S", 0.02)
+
+    async def work() -> None:
+        who = says(http(b"<html>", kind="text/html"))
+
+        async def answer(asked: Asked, writer: asyncio.StreamWriter) -> None:
+            await who(asked, writer)
+
+        async def go(candidate: Candidate) -> Candidate:
+            raise ConnectionError("there is no use in coming back")
+
+        async with asyncio.timeout(20), place(answer) as point:
+            one = finder([point])
+            with pytest.raises(WayError, match="PORTAL"):
+                await one.find(enter, lambda text: None)
+            who = gateway()
+            with pytest.raises(ConnectionError):
+                await one.find(go, lambda text: None)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.3):
+                    await one.opens()
+            await one.close()
+
+    asyncio.run(work())
+
+
 def test_a_search_on_another_network_waits_for_nothing_that_was_asked_on_the_one_before() -> None:
     async def work() -> None:
         here, asked, answered = Network("10.0.0.1"), asyncio.Event(), asyncio.Event()

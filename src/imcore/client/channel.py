@@ -155,16 +155,17 @@ class Channel:
 
     async def _rest(self, seconds: float, asked: bool) -> None:
         """Between two tries: shorter where something has changed that stood in the way. asked: by the other side."""
-        changes = [asyncio.ensure_future(self._moved.wait()), asyncio.ensure_future(self._finder.opens())]
+        changes: list[Awaitable[object]] = [self._moved.wait()]
         if not asked:
             self._beside.clear()
-            changes.append(asyncio.ensure_future(self._beside.wait()))
+            changes += [self._beside.wait(), self._finder.opens()]
+        waits = [asyncio.ensure_future(change) for change in changes]
         try:
-            await asyncio.wait(changes, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for change in changes:
-                change.cancel()
-            await asyncio.wait(changes)
+            for wait in waits:
+                wait.cancel()
+            await asyncio.wait(waits)
 
     async def _last(self, link: ClientLink) -> tuple[ClientLink, bool]:
         """The link that ended, or is to be left, after all that took its place; and whether another one was just about

@@ -110,6 +110,7 @@ class Finder:
         place = str(self._network())
         self._memory.network(place)
         await self._stop_gathering(unless=place)
+        self._portal = None
         attempts: list[Attempt] = []
 
         def tell(attempt: Attempt) -> None:
