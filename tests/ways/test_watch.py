@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
+import sys
+from contextlib import ExitStack
 
 import pytest
 
 from imcore.ways import watch
-from imcore.ways.watch import Watch, leaves_from, stranded
+from imcore.ways.watch import Watch, leaves_from, never, stranded
 from tests.gateway.running import until
 
 
@@ -89,6 +92,20 @@ def test_nothing_is_told_when_it_is_over_and_where_the_kernel_can_t_be_asked(mon
         here.where = ("away",)
         await asyncio.sleep(0.2)
         assert here.told == []
+
+    asyncio.run(main())
+
+
+def test_the_clock_is_hung_on_by_a_time_that_the_c_library_can_hold() -> None:
+    assert struct.unpack("=4i", never(4)) == (0, 0, 2**31 - 1, 0), "where a long has four bytes"
+    assert struct.unpack("=4q", never(8)) == (0, 0, 2**40, 0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a Linux kernel tells of its clock")
+def test_the_kernel_takes_it() -> None:
+    async def main() -> None:
+        with ExitStack() as stack:
+            Watch(lambda: None, lambda: None)._hang_on_the_clock(stack)
 
     asyncio.run(main())
 

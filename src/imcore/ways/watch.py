@@ -21,7 +21,7 @@ from typing import Self
 
 from .network import current
 
-__all__ = ["Watch", "leaves_from", "stranded"]
+__all__ = ["Watch", "leaves_from", "never", "stranded"]
 
 SETTLE_S = 0.1
 """A change comes in several parts, of which the last counts: addresses, then routes. Seconds."""
@@ -30,7 +30,7 @@ SLEPT_S = 1.0
 
 _GROUPS = 0x10 | 0x40 | 0x100 | 0x400  # RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, and the same of IPv6: linux/rtnetlink.h
 _CANCEL_ON_SET = 1 << 0 | 1 << 1  # TFD_TIMER_ABSTIME, TFD_TIMER_CANCEL_ON_SET: linux/timerfd.h
-_FAR = 1 << 40  # seconds since 1970
+_LONG = struct.calcsize("l")
 _ABROAD = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}  # for documentation: nothing is sent there
 
 
@@ -90,7 +90,7 @@ class Watch:
         if descriptor < 0:
             raise OSError(ctypes.get_errno(), "timerfd_create")
         stack.callback(os.close, descriptor)
-        if libc.timerfd_settime(descriptor, _CANCEL_ON_SET, struct.pack("4l", 0, 0, _FAR, 0), None) < 0:
+        if libc.timerfd_settime(descriptor, _CANCEL_ON_SET, never(_LONG), None) < 0:
             raise OSError(ctypes.get_errno(), "timerfd_settime")
         self._read(stack, descriptor)
 
@@ -112,6 +112,12 @@ class Watch:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def never(size: int) -> bytes:
+    """A time that a timer does not come to (struct itimerspec), where the C library's long has so many bytes."""
+    seconds = min(1 << 40, (1 << 8 * size - 1) - 1)  # since 1970
+    return b"".join(number.to_bytes(size, sys.byteorder) for number in (0, 0, seconds, 0))
 
 
 def leaves_from(family: int, address: str) -> str:
