@@ -47,17 +47,21 @@ def way(
 
 @dataclass
 class Course:
-    """A race over ways, run to its end; `trace` is what happened: (time, what, candidate)."""
+    """A race over ways, run to its end; `trace` is what happened: (time, what, candidate). most: that are in flight
+    before another race of the device, if there is one beside it, has somebody to recommend. favours: when that race
+    tells of whom (None: it is over)."""
 
     ways: list[Way]
     complete_s: float = 0.0
+    most: int = MOST
+    favours: list[tuple[float, Candidate | None]] = field(default_factory=list)
     trace: list[tuple[float, str, Candidate]] = field(default_factory=list)
     ended_s: float = 0.0
     steps: int = 0
 
     def run(self) -> Candidate | None:
         """The winner."""
-        race = Race(0.0)
+        race = Race(0.0, most=self.most)
         fate = {way.entry.candidate: way for way in self.ways}
         order = count()
         events: list[tuple[float, int, str, Candidate | None, int]] = []
@@ -68,11 +72,16 @@ class Course:
 
         for one in self.ways:
             at(one.joins_s, "join", one.entry.candidate)
+        for favoured_s, whom in self.favours:
+            heapq.heappush(events, (favoured_s, next(order), "favoured", whom, 0))
         at(max([self.complete_s, *(one.joins_s for one in self.ways)]), "complete", None)
         now = 0.0
         while not race.over:
             while events and events[0][0] <= now:
                 _, _, what, candidate, number = heapq.heappop(events)
+                if what == "favoured":
+                    race.favour(candidate, now)
+                    continue
                 if candidate is None:
                     race.complete()
                     continue
@@ -133,10 +142,28 @@ class Judge:
     linked: dict[Candidate, float] = field(default_factory=dict)
     trip: float = 0.0
     """What connecting took the fastest; 0 = nobody was connected yet."""
+    most: int = MOST
+    favoured: Candidate | None = None
+    """Another race has recommended it while it waited, at the time `favoured_s`."""
+    favoured_s: float = -1.0
+    told: list[tuple[float, Candidate | None]] = field(default_factory=list)
+    """What it has yet to hear."""
 
     def slowness(self, one: Candidate) -> float:
         """How long an answer of this one may take here."""
         return TRIPS * self.linked.get(one, self.trip)
+
+    def hear(self, when: float, ways: dict[Candidate, Way]) -> None:
+        """What has the race beside this one told by now? It matters from when the candidate is known, if that waits."""
+        for favoured_s, one in list(self.told):
+            known_s = favoured_s if one is None else max(favoured_s, ways[one].joins_s)
+            if known_s > when:
+                continue
+            self.told.remove((favoured_s, one))
+            if one not in self.tried:
+                self.most = MOST
+                if one is not None:
+                    self.favoured, self.favoured_s = one, known_s
 
     def look(self, when: float, *, decides: bool) -> None:
         """Who is overdue by now? A race that decides has looked at it; what happens before that comes before."""
@@ -151,7 +178,7 @@ class Judge:
         over = any(what == "entered" for _, what, _ in self.course.trace[:step]) or when >= LIMIT_S
         if over or candidate in self.overdue:
             return False
-        assert len(self.flying) == MOST
+        assert len(self.flying) == self.most
         rest = self.flying - {candidate}
         older = any(one.path == candidate.path and self.began[one] <= self.began[candidate] for one in rest)
         room = max(STAGGER_S * (1 if older else ROOM), self.slowness(candidate))
@@ -164,11 +191,12 @@ def judge(course: Course, winner: Candidate | None) -> None:
     """Raises AssertionError if a rule was broken."""
     ways = {way.entry.candidate: way for way in course.ways}
     assert course.ended_s <= LIMIT_S
-    seen = Judge(course)
+    seen = Judge(course, most=course.most, told=list(course.favours))
     flying, entering, began, tried, troubled = seen.flying, seen.entering, seen.began, seen.tried, seen.troubled
     last_start = last_failure = learned = slow_at = slow = -1.0
     yielded: set[Candidate] = set()
     for step, (when, what, candidate) in enumerate(course.trace):
+        seen.hear(when, ways)
         seen.look(when, decides=what in ("knock", "enter", "drop"))
         if what == "connected":
             seen.linked[candidate] = when - began[candidate]
@@ -184,10 +212,13 @@ def judge(course: Course, winner: Candidate | None) -> None:
             levels = {one: way.entry.level + troubles[one.machine] // 2 for one, way in ways.items()}
             assert all(levels[one] >= levels[candidate] for one in flying - overdue), "a lower level has the first word"
             entry = ways[candidate].entry
-            favourite = entry.favourite and not entry.wait_s
+            favourite = candidate == seen.favoured or (entry.favourite and not entry.wait_s)
+            assert favourite or seen.favoured is None or seen.favoured in tried, "who was recommended is next"
             others = {one.machine for one in flying if began[one] == when}
             together = when == last_start and not favourite and candidate.machine not in others
-            in_turn = not flying or last_failure >= last_start or when - last_start >= STAGGER_S - 1e-9
+            in_turn = (
+                not flying or max(last_failure, seen.favoured_s) >= last_start or when - last_start >= STAGGER_S - 1e-9
+            )
             assert in_turn or together, "a start too early"
             tried.add(candidate)
             flying.add(candidate)
@@ -232,7 +263,7 @@ def judge(course: Course, winner: Candidate | None) -> None:
             entering.discard(candidate)
             troubled.add(candidate)
             last_failure = when
-        assert len(flying) <= MOST
+        assert len(flying) <= seen.most
         waiting = {one for one, way in ways.items() if way.joins_s < when} - tried
         patient = all(when - began[one] <= max(PATIENCE_S, 2 * seen.slowness(one)) + 1e-9 for one in flying)
         assert patient or not waiting or when >= LIMIT_S or when == learned, "it was waited for too long"

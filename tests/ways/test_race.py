@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imcore.ways.candidate import Candidate
-from imcore.ways.race import LIMIT_S, OVERDUE_S, PATIENCE_S, STAGGER_S, Race
+from imcore.ways.race import LIMIT_S, MOST, OVERDUE_S, PATIENCE_S, STAGGER_S, Race
 from tests.models.race import Course, Fate, Way, judge, way
 
 fates = st.sampled_from(get_args(Fate))
@@ -43,6 +43,18 @@ def courses(draw: st.DrawFn) -> list[Way]:
 @given(courses(), st.sampled_from([0.0, 1.0, 5.0]))
 def test_every_rule_holds_on_any_course(ways: list[Way], complete_s: float) -> None:
     course = Course(ways, complete_s)
+    judge(course, course.run())
+
+
+@given(courses(), st.sampled_from([1, MOST]), seconds, st.none() | seconds, st.data())
+def test_every_rule_holds_beside_another_race_of_the_device(
+    ways: list[Way], most: int, favoured_s: float, over_s: float | None, data: st.DataObject
+) -> None:
+    course = Course(ways, most=most)
+    if ways:
+        course.favours.append((favoured_s, data.draw(st.sampled_from(ways)).entry.candidate))
+    if over_s is not None:
+        course.favours.append((over_s, None))
     judge(course, course.run())
 
 
@@ -92,6 +104,26 @@ def test_a_race_beside_another_one_has_one_in_flight_until_that_one_is_over() ->
     race.favour(wins, 0.5)
     assert [done.candidate for done in race.step(0.5)] == [wins], "it is next, at once"
     assert [done.candidate.machine for done in race.step(0.5 + STAGGER_S)] == ["10.0.0.2"], "and the others may come"
+
+
+def test_who_was_recommended_before_a_source_named_him_is_next_when_it_does() -> None:
+    ways = [way(machine, "silent") for machine in (1, 2)]
+    late = way(3, level=4, wait_s=30.0, joins_s=0.7)
+    course = Course([*ways, late], most=1, favours=[(0.1, late.entry.candidate)])
+    assert course.run() == late.entry.candidate
+    judge(course, late.entry.candidate)
+    assert course.times("knock")[late.entry.candidate] == OVERDUE_S, "as his level has it, and before the other one"
+    same = way(3, joins_s=0.7)
+    course = Course([*ways, same], most=1, favours=[(0.1, same.entry.candidate)])
+    assert course.run() == same.entry.candidate
+    assert course.times("knock")[same.entry.candidate] == 0.7
+
+
+def test_who_is_recommended_and_knocks_already_has_nobody_beside_him() -> None:
+    ways = [way(1, knock_s=0.9), way(2)]
+    course = Course(ways, most=1, favours=[(0.1, ways[0].entry.candidate)])
+    assert course.run() == ways[0].entry.candidate
+    assert len(course.times("knock")) == 1
 
 
 def test_the_next_level_waits_until_the_lower_one_failed() -> None:

@@ -117,6 +117,7 @@ class Race:
         self._overdue = OVERDUE_S * slow
         self._patience = PATIENCE_S * slow
         self._known: dict[Candidate, int] = {}  # and when it joined: 0, 1, 2 …
+        self._favoured: Candidate | None = None  # by another race, before it joined this one
         self._waiting: list[Entry] = []
         self._knocking: dict[Candidate, _Runner] = {}
         self._ready: dict[Candidate, _Runner] = {}  # verified, in the order in which they were
@@ -143,6 +144,8 @@ class Race:
             if entry.candidate not in self._known and not self.over:
                 self._known[entry.candidate] = len(self._known)
                 self._waiting.append(entry)
+                if entry.candidate == self._favoured:
+                    self.favour(entry.candidate, self._now)
 
     def complete(self) -> None:
         """No more will join."""
@@ -186,15 +189,18 @@ class Race:
             self._next_at = now
 
     def favour(self, candidate: Candidate | None, now: float) -> None:
-        """Another race of this device has seen this one prove itself: if it waits here, it is next. None: that race is
-        over. In both cases as many as usual are in flight from here on."""
+        """Another race of this device has seen this one prove itself: if it waits here, it is next, and as many as
+        usual are in flight from here on; if it is not known yet, the same holds when it joins. If it knocks here
+        already, it needs nobody beside it. None: that race is over, and as many as usual are in flight."""
+        if candidate is None:
+            self._most = MOST
+        elif candidate not in self._known:
+            self._favoured = candidate
         for place, entry in enumerate(self._waiting):
             if entry.candidate == candidate:
                 self._waiting[place] = msgspec.structs.replace(entry, favourite=True, wait_s=0.0)
                 self._next_at = now
                 self._most = MOST
-        if candidate is None:
-            self._most = MOST
 
     # What to do about it.
 
