@@ -190,25 +190,28 @@ class TestEnds:
 
         run(main(), loops)
 
-    @pytest.mark.parametrize("carrier", ["descriptor", "transport"])
-    def test_a_peer_that_never_closes_is_cut_after_three_seconds(self, loops: Loops, carrier: str) -> None:
-        async def main() -> None:
+    def test_a_peer_that_never_closes_is_cut_after_three_seconds(self, loops: Loops) -> None:
+        async def cut(hub: Hub, carrier: str) -> None:
             loop = asyncio.get_running_loop()
-            async with hubs() as hub:
-                link = Recorder(hub)
-                peer = await join(link, carrier)
-                assert peer.sock is not None
-                begin = loop.time()
-                link.close()
-                while True:
-                    try:
-                        peer.sock.send(bytes(1000))
-                    except BlockingIOError:
-                        pass
-                    except OSError:
-                        break
-                    await asyncio.sleep(0.02)
-                assert 2.9 < loop.time() - begin < 4.5
+            link = Recorder(hub)
+            peer = await join(link, carrier)
+            assert peer.sock is not None
+            begin = loop.time()
+            link.close()
+            while True:
+                try:
+                    peer.sock.send(bytes(1000))
+                except BlockingIOError:
+                    pass
+                except OSError:
+                    break
+                await asyncio.sleep(0.02)
+            assert 2.9 < loop.time() - begin < 4.5
+
+        async def main() -> None:
+            async with hubs() as hub, asyncio.TaskGroup() as both:
+                for carrier in ("descriptor", "transport"):
+                    both.create_task(cut(hub, carrier))
 
         run(main(), loops)
 
