@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from imcore.client import Client, State
+from imcore.client.exchange import PATIENCE_RTT
 from imcore.points import parse_point
 from imcore.ways import network
 from imcore.ways.learned import Learned, Mode
@@ -80,6 +81,18 @@ async def converse(there: Trial, im: Client, count: int = COUNT) -> None:
     assert [uplink.body for uplink in there.gateway.seen[before:]] == [b"%d" % number for number in range(count)]
 
 
+async def found_out(there: Trial) -> None:
+    """That the way holds back is known within three seconds. Where a busy machine's turns come late, so do the ends of
+    waits, and the round trips that are added to them."""
+    loop = asyncio.get_running_loop()
+    began, late = loop.time(), 0.0
+    while there.learned.mode != "poll":
+        due = loop.time() + 0.01
+        await asyncio.sleep(0.01)
+        late += loop.time() - due
+    assert loop.time() - began - late * (1 + PATIENCE_RTT) < 3
+
+
 async def _send(im: Client, number: int) -> None:
     await im.send("note", b"%d" % number)
 
@@ -125,15 +138,11 @@ def test_a_way_that_holds_back_is_found_out_within_three_seconds_and_loses_no_me
     async def work() -> None:
         async with trial(tmp_path, way) as there:
             await there.push(1)
-            began = asyncio.get_running_loop().time()
             async with there.client() as im:
-                await im.send("note", b"first")
+                await asyncio.gather(found_out(there), im.send("note", b"first"))
                 [message] = await first(im, 1)
-                took = asyncio.get_running_loop().time() - began
             assert message.body == b"1"
             assert [uplink.body for uplink in there.gateway.seen] == [b"first"]
-            assert there.learned.mode == "poll"
-            assert took < 4  # three, and what a busy machine adds
 
     run(work())
 
@@ -144,7 +153,6 @@ def test_and_so_is_one_by_which_messages_go_up_meanwhile_that_are_answered(way: 
 
     async def work() -> None:
         async with trial(tmp_path, way) as there, there.client() as im:
-            began = asyncio.get_running_loop().time()
 
             async def chat() -> None:
                 for number in itertools.count():
@@ -153,12 +161,10 @@ def test_and_so_is_one_by_which_messages_go_up_meanwhile_that_are_answered(way: 
                     await asyncio.sleep(0.05)  # else it is enough for a stream to end, and to bring all of it
 
             chatting = asyncio.create_task(chat())
+            await found_out(there)
             assert [message.body for message in await first(im, 20)] == [b"%d" % number for number in range(20)]
-            took = asyncio.get_running_loop().time() - began
             chatting.cancel()
             await asyncio.wait([chatting])
-            assert there.learned.mode == "poll"
-            assert took < 4  # three, and what a busy machine adds
 
     run(work())
 
