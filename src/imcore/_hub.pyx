@@ -469,6 +469,9 @@ cdef class Hub:
                     io = ios[i]
                     if io.fd >= 0 and io.output != NULL and io.output.bytes:
                         io.sent = imcore_send(io.fd, io.output)
+            for i in range(n):  # before anybody is told anything: who speaks then must not find waiting what has gone
+                if ios[i].sent > 0:
+                    output_sent(ios[i].output, ios[i].sent)
             for i in range(n):
                 link = <Stream> links[i]
                 link.flags &= ~flag

@@ -9,7 +9,7 @@ from cpython.ref cimport Py_DECREF
 from libc.errno cimport EAGAIN
 
 from ._hub cimport os_error
-from ._output cimport chunk_drop, output_free, output_sent
+from ._output cimport chunk_drop, output_free
 from ._wheel cimport NO_TIMER
 
 cdef enum:
@@ -298,7 +298,7 @@ cdef class Stream:
     # What goes.
 
     cdef int sent_out(self) except -1:
-        """After the flush: what went, what is stuck, what broke."""
+        """After the flush, which has let go of what went: how much that was, what is stuck, what broke."""
         cdef int sent = self.io.sent
         cdef output_t *out = self.io.output
         self.io.sent = 0
@@ -315,7 +315,6 @@ cdef class Stream:
             self.hub.bytes_out += sent
             if self.flags & MUTED:  # its pings are not read, but it takes what it is sent
                 self.renew()
-            output_sent(out, sent)
             if out.bytes:  # more than one call takes, or more than the kernel does: the next one tells
                 self.hub.mark(self)
         elif sent == -EAGAIN:

@@ -1,0 +1,46 @@
+"""Whoever runs in the middle of a turn, a callback, a carrier or what the collector wakes, may end and move any link: no
+byte goes twice, nobody is told what is not his, and no memory is used that is gone.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+
+from imcore._codec import MSG, ROOM, encode
+from imcore._room import Room
+
+from .links import Recorder, hubs, pair, run, settle, turns
+
+
+def said(name: str, body: bytes) -> bytes:
+    return encode(MSG, 0, name, body, ROOM)
+
+
+def reset(sock: socket.socket) -> None:
+    """Close it so that the other side's next send fails."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
+class TestABrokenLinksEnd:
+    def test_that_speaks_in_a_room_sends_nobody_the_same_bytes_twice(self) -> None:
+        async def main() -> None:
+            async with hubs(window=64 * 1024) as hub:
+                room = Room(hub, "r")
+                (here, gone), (near, far) = pair(), socket.socketpair()
+                broken, member = Recorder(hub), Recorder(hub)
+                broken.attach(here)
+                member.attach(near)
+                room.join(member)
+                broken.react = lambda call: room.publish(b"b" * 20_000)
+                broken.send(MSG)
+                reset(gone)
+                room.publish(b"a" * 60_000)  # both go out in one flush, and the broken one's end is told in between
+                with far:
+                    far.setblocking(False)
+                    await settle(lambda: broken.calls)
+                    await turns()
+                    assert far.recv(1 << 20) == said("r", b"a" * 60_000) + said("r", b"b" * 20_000)
+
+        run(main())
