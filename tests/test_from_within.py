@@ -1,16 +1,18 @@
-"""Whoever runs in the middle of a turn, a callback, a carrier or what the collector wakes, may end and move any link: no
-byte goes twice, nobody is told what is not his, and no memory is used that is gone.
+"""Whoever runs in the middle of a turn, a callback, a carrier or what the collector wakes, may end and move any link.
+
+No byte goes twice, nobody is told what is not his, and no memory is used that is gone.
 """
 
 from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Callable
 
 from imcore._codec import MSG, ROOM, encode
 from imcore._room import Room
 
-from .links import Recorder, hubs, pair, run, settle, turns
+from .links import Fake, Recorder, hubs, pair, run, settle, turns
 
 
 def said(name: str, body: bytes) -> bytes:
@@ -21,6 +23,15 @@ def reset(sock: socket.socket) -> None:
     """Close it so that the other side's next send fails."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     sock.close()
+
+
+class Emptied(Room):
+    """A room whose last member's leave does something else too."""
+
+    deed: Callable[[], object] = staticmethod(lambda: None)
+
+    def on_empty(self) -> None:
+        self.deed()
 
 
 class TestABrokenLinksEnd:
@@ -42,5 +53,31 @@ class TestABrokenLinksEnd:
                     await settle(lambda: broken.calls)
                     await turns()
                     assert far.recv(1 << 20) == said("r", b"a" * 60_000) + said("r", b"b" * 20_000)
+
+        run(main())
+
+
+class TestARoomThatEmpties:
+    def test_may_have_others_leave_the_rooms_that_are_left_at_the_same_time(self) -> None:
+        async def main() -> None:
+            async with hubs(native=False) as hub:
+                first, second = Emptied(hub, "first"), Room(hub, "second")
+                leaving, other, staying = (Recorder(hub) for _ in range(3))
+                heard = {link: Fake() for link in (leaving, other, staying)}
+                for link, carrier in heard.items():
+                    link.carry(carrier)
+                first.join(leaving)
+                for link in (other, staying, leaving):
+                    second.join(link)
+                first.deed = lambda: second.leave(other)
+                leaving.abort()
+                assert (len(first), len(second), second.holds(staying)) == (0, 1, True)
+                second.publish(b"x")
+                await turns()
+                assert {link: carrier.written for link, carrier in heard.items()} == {
+                    leaving: [],
+                    other: [],
+                    staying: [said("second", b"x")],
+                }
 
         run(main())

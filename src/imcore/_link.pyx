@@ -319,14 +319,12 @@ cdef class Link(Stream):
         return self.rooms_len
 
     cdef void let_go(self) noexcept:
-        cdef member_t *rooms = self.rooms
-        cdef uint16_t i, n = self.rooms_len
         cdef Room room
-        self.rooms = NULL
-        self.rooms_len = 0
-        for i in range(n):
-            room = <Room> rooms[i].room
-            room.drop_member(rooms[i].place)
+        while self.rooms_len:  # one by one: an emptied room's owner may have others leave, and so move its places
+            self.rooms_len -= 1
+            room = <Room> self.rooms[self.rooms_len].room
+            room.drop_member(self.rooms[self.rooms_len].place)
             room.emptied()
             Py_DECREF(room)
-        PyMem_Free(rooms)
+        PyMem_Free(self.rooms)
+        self.rooms = NULL
