@@ -33,6 +33,12 @@ async def process(server: RedisServer, **options: Any) -> AsyncIterator[RedisBus
         await bus.close()
 
 
+def waiting(bus: RedisBus, name: str) -> int:
+    """Operations that gather for the shard of this user or room."""
+    shard = pipe(bus).keys.shard(name)
+    return len(pipe(bus)._of[shard].shards[shard].ops)
+
+
 class TestProcesses:
     def test_a_message_goes_from_one_gateway_over_a_service_to_another_gateway(self, server: RedisServer) -> None:
         async def main() -> None:
@@ -203,6 +209,55 @@ class TestProcesses:
                 one.push.relay("one", "hall", b"again")
                 await until(lambda: taker.rooms[-1] == ("hall", b"again"))
                 assert one.push.dropped == 1000 - taken
+
+        run(main())
+
+    def test_who_asks_much_has_one_question_on_its_way(self, server: RedisServer) -> None:
+        async def main() -> None:
+            async with process(server) as bus:
+                await bus.inbox.append("alice", "chat", b"x")
+                first: list[int] = []
+                others = [list[int]() for _ in range(1000)]
+                server.stop(True)
+                for _ in range(1000):
+                    bus.inbox.newest("alice", first.append)
+                for heads in others:
+                    bus.inbox.newest("alice", heads.append)
+                assert waiting(bus, "alice") == 1
+                server.stop(False)
+                await until(lambda: all(others))
+                assert (first, others) == ([1, 1], [[1]] * 1000)
+
+        run(main())
+
+    def test_rooms_that_begin_and_end_faster_than_redis_is_told_are_told_as_they_are_now(
+        self, server: RedisServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("imcore.bus.redis.push.CHANGES_MOST", 10)
+
+        async def main() -> None:
+            async with process(server) as one, process(server) as two:
+                taker = Taker().attach(one, "one")
+                Taker().attach(two, "two")
+                await pipe(one).quiet()
+                server.stop(True)
+                for _ in range(100):
+                    assert one.push.joined("one", "hall")
+                    one.push.left("one", "hall")
+                    assert one.push.joined("one", "yard")
+                    one.push.left("one", "yard")
+                assert one.push.joined("one", "hall")
+                assert waiting(one, "hall") <= 2
+                assert [one.push.joined("one", f"room {n}") for n in range(12)] == [True] * 8 + [False] * 4
+                server.stop(False)
+                await pipe(one).quiet()
+                assert one.push.joined("one", "room 9")
+                await pipe(one).quiet()
+                for room in ("yard", "room 8", "room 9", "hall"):
+                    two.push.relay("two", room, b"hello")
+                    await pipe(two).quiet()
+                await until(lambda: ("hall", b"hello") in taker.rooms)
+                assert sorted(taker.rooms) == [("hall", b"hello"), ("room 9", b"hello")]
 
         run(main())
 

@@ -13,7 +13,7 @@ from imcore.config import Node as NodeConfig
 from tests import redis_server
 from tests.bus.engines import away, back
 from tests.gateway.running import run
-from tests.gateway.wire import ACK, ERROR, FAILED, MSG, PING, PONG, Wire, frame, hello
+from tests.gateway.wire import ACK, ERROR, FAILED, JOIN, MSG, PING, PONG, Wire, frame, hello
 from tests.redis_server import RedisServer
 
 pytestmark = pytest.mark.skipif(redis_server.missing is not None, reason=redis_server.missing or "")
@@ -79,5 +79,25 @@ def test_whoever_was_told_of_a_history_that_is_lost_is_told_so(tmp_path: Path, s
                 assert again["epoch"] != welcome["epoch"]
                 await here.service.push("bob", "news", b"2")
                 assert ((got := await bob.hear()).id, got.body) == (1, b"2")
+
+    run(main())
+
+
+def test_while_more_rooms_begin_than_redis_is_told_of_a_join_is_refused_with_a_time_to_come_back(
+    tmp_path: Path, server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with node(tmp_path, server) as here, Wire(here.addresses[0]) as bob:
+            await bob.greet("bob")
+            monkeypatch.setattr("imcore.bus.redis.push.CHANGES_MOST", 0)
+            bob.say(frame(JOIN, 1, "hall"))
+            answer = await bob.hear()
+            assert (answer.type, answer.id, answer.flags, answer.map["code"]) == (ACK, 1, FAILED, "overloaded")
+            assert answer.map["retry_ms"]
+            assert here.counters.rooms == 0
+            monkeypatch.setattr("imcore.bus.redis.push.CHANGES_MOST", 1)
+            bob.say(frame(JOIN, 2, "hall"))
+            assert (await bob.hear()).flags == 0
+            assert here.counters.rooms == 1
 
     run(main())

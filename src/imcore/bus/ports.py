@@ -287,8 +287,8 @@ class Push(Protocol):
         """A device says something in a room here, and hears at another node: hand it to that one, which knows whether
         it is a member. False: it hears nowhere. Raises `EngineError`."""
 
-    def joined(self, node: str, room: str) -> None:
-        """The first member of a room has come to this node."""
+    def joined(self, node: str, room: str) -> bool:
+        """The first member of a room has come to this node. False: it may not, too many rooms begin and end."""
 
     def left(self, node: str, room: str) -> None:
         """The last one has gone."""

@@ -14,6 +14,7 @@ from .._room import Room
 from ..bus.ports import Push
 from ..errors import EncodeError, EngineError
 from ..messages import Refusal
+from .admission import RETRY_MS
 from .limits import Limits
 
 if TYPE_CHECKING:
@@ -66,8 +67,10 @@ class Rooms:
             link.refuse(id, Refusal("rate_limited", text))
             return
         if name not in self._rooms:
+            if not self._push.joined(self._node, name):
+                link.refuse(id, Refusal("overloaded", "too many rooms begin and end at this node", RETRY_MS))
+                return
             self._rooms[name] = room
-            self._push.joined(self._node, name)
         room.join(link)
         link.confirm(id)
 
@@ -121,7 +124,7 @@ class Rooms:
             elif not await self._push.say(user, device, name, body):
                 refusal = Refusal("unauthorized", f"expected a member of room {name!r}: JOIN it first")
         except EngineError as error:
-            refusal = Refusal("overloaded", str(error), 1000)
+            refusal = Refusal("overloaded", str(error), RETRY_MS)
         if id and link.open:
             if refusal is None:
                 link.confirm(id)

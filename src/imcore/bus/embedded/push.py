@@ -33,8 +33,9 @@ class LocalPush:
         """This node's gateway takes wake-ups for its users, and broadcasts for rooms that have members here."""
         self._nodes[node] = wake, room
 
-    def joined(self, node: str, room: str) -> None:
+    def joined(self, node: str, room: str) -> bool:
         """Nobody need know: every gateway hears everything."""
+        return True
 
     def left(self, node: str, room: str) -> None:
         """Nor this."""

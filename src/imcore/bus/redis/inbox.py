@@ -34,6 +34,7 @@ class RedisInbox:
         self._push = push
         self._loop = asyncio.get_running_loop()
         self._taken: dict[tuple[str, str], int] = {}
+        self._asking: dict[str, set[Callable[[int], None]]] = {}
         self._changed: list[Callable[[Callable[[str], bool]], None]] = []
 
     def attach(self, changed: Callable[[Callable[[str], bool]], None]) -> None:
@@ -95,15 +96,23 @@ class RedisInbox:
         return found
 
     def newest(self, user: str, then: Callable[[int], None]) -> None:
-        """The newest number, from Redis; never while it is away."""
-        if not self._pipe.up:
-            return
+        """The newest number, from Redis; never while it is away. One question for a user is on its way at a time: who
+        asks meanwhile is answered by the next."""
+        if (waiting := self._asking.get(user)) is not None:
+            waiting.add(then)
+        elif self._pipe.up:
+            self._ask(user, {then})
 
-        def told(result: Any) -> None:
-            if not isinstance(result, EngineError):
+    def _ask(self, user: str, asked: set[Callable[[int], None]]) -> None:
+        self._asking[user] = set()
+        self._pipe.do(self._shard(user), b"head", (user,), partial(self._told, user, asked))
+
+    def _told(self, user: str, asked: set[Callable[[int], None]], result: Any) -> None:
+        if (waiting := self._asking.pop(user)) and self._pipe.up:
+            self._ask(user, waiting)
+        if not isinstance(result, EngineError):
+            for then in asked:
                 then(result)
-
-        self._pipe.do(self._shard(user), b"head", (user,), told)
 
     def taken(self, user: str, device: str, seq: int) -> None:
         """The device has taken in everything up to `seq`."""

@@ -29,6 +29,8 @@ RELAYED_MOST = 16 << 20
 """Bytes that may be on their way to Redis of what members have said, beyond which more is dropped."""
 RELAY_COSTS = 512
 """What one of these takes beside its body, bytes, about."""
+CHANGES_MOST = 20_000
+"""Rooms of which Redis is being told that they have members here, or none any more; beyond it none begins."""
 BATCH = 1000
 BLOCK_MS = 2000
 
@@ -64,6 +66,7 @@ class RedisPush:
         self._read: dict[bytes, bytes] = {}  # up to where each stream was read
         self._trimmed: dict[bytes, bytes] = {}
         self._gathered: list[Wake] = []
+        self._changing: set[tuple[str, str]] = set()  # nodes and rooms of which a change is on its way
         self._relayed = 0  # bytes on their way
         self.dropped = 0
         self._attached = asyncio.Event()
@@ -93,15 +96,35 @@ class RedisPush:
             for shard in range(self._pipe.keys.shards):
                 self._live(shard, node)
 
-    def joined(self, node: str, room: str) -> None:
-        """The node has members in the room now."""
+    def joined(self, node: str, room: str) -> bool:
+        """The node has members in the room now. False: not yet, too many rooms begin and end."""
+        if len(self._changing) >= CHANGES_MOST:
+            return False
         self._nodes[node].rooms.add(room)
-        self._pipe.do(self._pipe.keys.shard(room), b"member", (room, node, self.life))
+        self._change(node, room)
+        return True
 
     def left(self, node: str, room: str) -> None:
         """The node has no members in the room any more."""
         self._nodes[node].rooms.discard(room)
-        self._pipe.do(self._pipe.keys.shard(room), b"no_member", (room, node))
+        self._change(node, room)
+
+    def _change(self, node: str, room: str) -> None:
+        """Redis is told how it is now, or once it has taken what is on its way: of a room one thing at a time."""
+        if (node, room) in self._changing:
+            return
+        self._changing.add((node, room))
+        member = room in self._nodes[node].rooms
+        name, args = (b"member", (room, node, self.life)) if member else (b"no_member", (room, node))
+        self._pipe.do(self._pipe.keys.shard(room), name, args, partial(self._changed, node, room, member))
+
+    def _changed(self, node: str, room: str, member: bool, result: Any) -> None:
+        self._changing.discard((node, room))
+        if isinstance(result, EngineError):
+            if not self._pipe.closed:
+                log.error("Redis was not told of room %r: %s", room, result)
+        elif member is not (room in self._nodes[node].rooms):
+            self._change(node, room)
 
     def relay(self, node: str, room: str, body: bytes) -> None:
         """A member on this node has said something: the other nodes that have members get a copy each."""
