@@ -18,7 +18,7 @@ from pathlib import Path
 
 from .account import Break
 from .crowd import Crowd
-from .terminal import Failed
+from .terminal import Failed, reason_of
 
 __all__ = ["Split"]
 
@@ -128,10 +128,13 @@ class Split:
     async def _through(self, what: str, happens: Callable[[], Awaitable[None]], lasts: float = 0.0) -> None:
         """Send a quarter of the messages while it happens, and wait until all have come. lasts: seconds."""
         start = time.monotonic()
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self.crowd.talk(self._messages // 4, max(self._seconds / 4, lasts)))
-            await asyncio.sleep(self._seconds / 16)
-            await happens()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.crowd.talk(self._messages // 4, max(self._seconds / 4, lasts)))
+                await asyncio.sleep(self._seconds / 16)
+                await happens()
+        except ExceptionGroup as failed:
+            raise reason_of(failed) from None
         await self._whole()
         self.breaks.append(self.crowd.survived(what, start))
         self._tell(f"{what}: all that was sent has come, {time.monotonic() - start:.1f} s after it began")

@@ -15,7 +15,7 @@ from typing import Any
 
 from ..errors import ImcoreError
 
-__all__ = ["Failed", "TooLong", "first_of", "lines", "note", "stop_on_signals", "visible", "write_line"]
+__all__ = ["Failed", "TooLong", "first_of", "lines", "note", "reason_of", "stop_on_signals", "visible", "write_line"]
 
 AHEAD = 1024
 """Lines that are read before they are wanted."""
@@ -112,14 +112,15 @@ async def first_of(*work: Coroutine[Any, Any, Any]) -> int:
     index = next(index for index, task in enumerate(tasks) if not task.cancelled())
     try:
         tasks[index].result()
-    except ExceptionGroup as group:  # one reason is enough for a person
-        raise _first(group) from None
+    except ExceptionGroup as group:
+        raise reason_of(group) from None
     return index
 
 
-def _first(group: ExceptionGroup[Exception]) -> Exception:
+def reason_of(group: ExceptionGroup[Exception]) -> Exception:
+    """The first of what failed together: one reason is enough for a person."""
     error = group.exceptions[0]
-    return _first(error) if isinstance(error, ExceptionGroup) else error
+    return reason_of(error) if isinstance(error, ExceptionGroup) else error
 
 
 def stop_on_signals() -> asyncio.Event:
