@@ -6,16 +6,21 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 
 import msgspec
 
 from ..client import Client, State
+from ..errors import ImcoreError
 from .account import Account, Break
 from .options import said
+from .terminal import Failed
 
 __all__ = ["Crowd", "User"]
+
+SENDING_MOST = 1000
+"""Messages of one user that wait for their answer."""
 
 
 class User:
@@ -34,6 +39,8 @@ class User:
         self.to = to
         self.drops = 0
         """How often the link for what comes down was lost."""
+        self.failure: ImcoreError | None = None
+        """Why this client can't go on."""
         self._points = points
         self._tls = tls
         self._account = account
@@ -66,6 +73,11 @@ class User:
         await self._stack.aclose()
         await asyncio.wait({self._hearing, *self._sending})
 
+    async def ready(self) -> None:
+        """Returns when more can be sent: a client's outbox is not endless."""
+        while len(self._sending) >= SENDING_MOST:
+            await asyncio.wait(self._sending)
+
     def send(self, number: int) -> None:
         """Send a number; it is booked now, and confirmed when it is durable."""
         assert self.client is not None
@@ -75,15 +87,26 @@ class User:
         task.add_done_callback(self._sending.discard)
 
     async def _send(self, client: Client, number: int) -> None:
-        await client.send("chat", msgspec.json.encode({"to": self.to, "text": str(number)}), timeout=None)
-        self._account.confirmed += 1
+        with self._watched():
+            await client.send("chat", msgspec.json.encode({"to": self.to, "text": str(number)}), timeout=None)
+            self._account.confirmed += 1
 
     async def _hear(self, client: Client) -> None:
-        async for message in client:
-            heard = said(message.route, message.body)
-            if heard is not None:
-                self._account.received[heard.sender, self.name].append((int(heard.text), time.monotonic()))
-                self._moved()
+        with self._watched():
+            async for message in client:
+                heard = said(message.route, message.body)
+                if heard is not None:
+                    self._account.received[heard.sender, self.name].append((int(heard.text), time.monotonic()))
+                    self._moved()
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """What fails is kept, and told when all is to be whole."""
+        try:
+            yield
+        except ImcoreError as error:
+            self.failure = error
+            self._moved()
 
 
 class Crowd:
@@ -115,17 +138,21 @@ class Crowd:
         by = senders or self.users
         began = time.monotonic()
         for number in range(count):
+            await by[number % len(by)].ready()
             self.say(by[number % len(by)])
             ahead = began + (number + 1) * seconds / count - time.monotonic()
             if ahead > 0.001 or number % 32 == 0:
                 await asyncio.sleep(max(ahead, 0))
 
     async def whole(self, patience_s: float) -> None:
-        """Everyone is connected, and all that was sent has come. Raises `TimeoutError`."""
+        """Everyone is connected, and all that was sent has come. Raises `TimeoutError`, `Failed`."""
         async with asyncio.timeout(patience_s):
             while self.account.missing or any(
                 user.client is None or user.client.state is not State.OPEN for user in self.users
             ):
+                for user in self.users:
+                    if user.failure is not None:
+                        raise Failed(f"{user.name} can't go on: {user.failure}")
                 self._moved.clear()
                 await self._moved.wait()
 
