@@ -60,6 +60,8 @@ class Node:
         if listen is not None:
             config = msgspec.structs.replace(config, listen=[Listen(address=address) for address in listen])
         if data is not None:
+            if not os.fspath(data):
+                raise ConfigError("data: expected a folder, got ''")
             config = msgspec.structs.replace(config, node=msgspec.structs.replace(config.node, data=os.fspath(data)))
         self.config = config
         self.media_addresses: list[str] = []

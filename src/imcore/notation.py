@@ -89,7 +89,7 @@ def body_of_fields(type: str, flags: Sequence[str], fields: Sequence[str]) -> by
         given[key] = _value(key, value)
     try:
         return pack(unpack(pack(msgspec.convert(given, kind, strict=False)), kind))
-    except (msgspec.ValidationError, BadHello) as error:
+    except (msgspec.ValidationError, BadHello, UnicodeEncodeError) as error:
         raise EncodeError(f"{kind.__name__}: {error}") from None
 
 

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ..errors import ConfigError, ImcoreError
 from . import audit, chat, dead, demo, doctor, frame, listen, send, serve, token
@@ -23,6 +23,10 @@ COMMANDS = (demo, serve, chat, send, listen, doctor, token, frame, dead, audit)
 
 class _Parser(argparse.ArgumentParser):
     """Errors in one line, in the words of the other errors."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.set_defaults(parser=self)  # the innermost one: its help is of use
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"imcore: {message}; see `{self.prog} --help`\n")
@@ -38,7 +42,9 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command in `argv` (without the program's name; by default the process's arguments); the exit code."""
     _open_what_is_closed()
-    args = _parser().parse_args(argv)
+    args, unknown = _parser().parse_known_args(argv)
+    if unknown:
+        args.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
         code: int = args.run(args)
         sys.stdout.flush()

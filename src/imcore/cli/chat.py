@@ -19,6 +19,7 @@ from ..reference import Reference
 from . import options
 from .files import Files
 from .terminal import TooLong, first_of, lines, note, stop_on_signals, visible, write_line
+from .values import utf8
 
 __all__ = ["HELP", "add_arguments", "run"]
 
@@ -30,7 +31,7 @@ LONGEST = 65536
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
-    parser.add_argument("--to", required=True, metavar="NAME", help="whom to talk with")
+    parser.add_argument("--to", type=utf8, required=True, metavar="NAME", help="whom to talk with")
     parser.add_argument("--files", default=".", metavar="DIR", help="where files that are fetched go (%(default)s)")
     parser.add_argument(
         "--media-point",

@@ -37,7 +37,7 @@ _DONE: dict[Action, bytes] = {"replay": b"replayed", "drop": b"dropped"}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument("action", choices=["list", "show", "replay", "drop"], help="what to do")
-    parser.add_argument("number", nargs="*", help="numbers of the list, or `all`")
+    parser.add_argument("number", nargs="*", default=[], help="numbers of the list, or `all`")
     parser.add_argument("--config", metavar="FILE", help="the node's configuration, which says where messages are")
     parser.add_argument("--data", default="data", metavar="DIR", help="without it: the node's folder (%(default)s)")
     parser.add_argument("--json", action="store_true", help="list and show: one line of JSON for each")

@@ -7,7 +7,6 @@ replaced and away for a minute. Exit code 0 only if no message was lost, doubled
 from __future__ import annotations
 
 import argparse
-import math
 import tempfile
 import time
 from pathlib import Path
@@ -18,14 +17,19 @@ from rich.console import Console
 from rich.table import Table
 
 from ..errors import ConfigError
+from . import descriptors
 from .account import Break, Verdict, percentile
 from .split import Split
 from .terminal import Failed
 from .trial import AT_BREAKS, Trial
+from .values import seconds, whole
 
 __all__ = ["HELP", "Result", "add_arguments", "run"]
 
 HELP = "show it: real messages through breaks, in one process"
+
+MESSAGES_MOST = 1_000_000
+USERS_MOST = 1000
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -52,26 +56,38 @@ class Result(msgspec.Struct, frozen=True):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
-    parser.add_argument("--messages", type=int, default=2000, metavar="N", help="how many in all, about (%(default)s)")
-    parser.add_argument("--users", type=int, default=8, metavar="N", help="how many, each with a client (%(default)s)")
     parser.add_argument(
-        "--seconds", type=float, default=6.0, metavar="S", help="over which they are sent, breaks apart (%(default)s)"
+        "--messages",
+        type=whole(1, MESSAGES_MOST),
+        default=2000,
+        metavar="N",
+        help="how many in all, about (%(default)s)",
+    )
+    parser.add_argument(
+        "--users", type=whole(2, USERS_MOST), default=8, metavar="N", help="how many, each with a client (%(default)s)"
+    )
+    parser.add_argument(
+        "--seconds", type=seconds, default=6.0, metavar="S", help="over which they are sent, breaks apart (%(default)s)"
     )
     parser.add_argument(
         "--split", action="store_true", help="roles as processes over a redis-server, and a service that restarts"
     )
     parser.add_argument(
-        "--away", type=float, default=60.0, metavar="S", help="how long the service is away, with --split (%(default)s)"
+        "--away",
+        type=seconds,
+        default=60.0,
+        metavar="S",
+        help="how long the service is away, with --split (%(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="the result as JSON on standard output")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run it and show what became of the messages."""
-    if args.users < 2 or args.messages < 2 * AT_BREAKS * args.users or not 0 <= args.seconds < math.inf:
-        raise ConfigError(
-            f"expected --users from 2, --messages from {2 * AT_BREAKS} for each user, and --seconds from 0"
-        )
+    least = 2 * AT_BREAKS * args.users
+    if args.messages < least:
+        raise ConfigError(f"--messages: expected at least {least}, since each user sends some, got {args.messages}")
+    descriptors.allow_many()
     console = Console(stderr=True, highlight=False)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="imcore-demo-") as folder:

@@ -15,22 +15,35 @@ from pathlib import Path
 from .. import notation
 from ..errors import ConfigError, EncodeError
 from .terminal import visible, write_line
+from .values import whole
 
 __all__ = ["HELP", "add_arguments", "run"]
 
 HELP = "make frames, or read them"
 READ = 65536
+LONGEST = 16 * 1024 * 1024
+"""Bytes of a body: no frame may be longer (wire: "The frame")."""
+ID_MOST = (1 << 64) - 1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    make = actions.add_parser("make", help="write one frame to standard output", allow_abbrev=False)
+    make = actions.add_parser(
+        "make",
+        help="write one frame to standard output",
+        usage="%(prog)s TYPE [KEY=VALUE ...] [OPTION ...]",
+        allow_abbrev=False,
+    )
     make.add_argument("type", metavar="TYPE", help=", ".join(notation.TYPES).lower())
     make.add_argument(
-        "fields", nargs="*", metavar="KEY=VALUE", help="of the map in the body: token=alice; lists as JSON"
+        "fields",
+        nargs="*",
+        default=[],
+        metavar="KEY=VALUE",
+        help="of the map in the body, right behind TYPE: token=alice; lists as JSON",
     )
-    make.add_argument("--id", type=int, default=0, metavar="N", help="the id (%(default)s)")
+    make.add_argument("--id", type=whole(0, ID_MOST), default=0, metavar="N", help="the id (%(default)s)")
     make.add_argument("--route", default="", metavar="NAME", help="the route")
     make.add_argument("--flag", action="append", default=[], metavar="FLAG", help="dup, room or failed; repeatable")
     body = make.add_mutually_exclusive_group()
@@ -71,7 +84,7 @@ def _body(args: argparse.Namespace) -> bytes:
         except ValueError:
             raise ConfigError(f"--hex: expected two hexadecimal digits for each byte, got {args.hex!r}") from None
     if args.file is not None:
-        return b"".join(_pieces(args.file))
+        return _whole(args.file)
     if args.fields or args.type.upper() in notation.MAPS:
         return notation.body_of_fields(args.type, args.flag, args.fields)
     return b""
@@ -84,6 +97,16 @@ def _read(name: str, json: bool) -> int:
     return 0
 
 
+def _whole(name: str) -> bytes:
+    """All of it, or one byte more than a frame takes: it may be endless."""
+    body = bytearray()
+    for piece in _pieces(name):
+        body += piece
+        if len(body) > LONGEST:
+            break
+    return bytes(body[: LONGEST + 1])
+
+
 def _pieces(name: str) -> Iterator[bytes]:
     """What is in a file, as it comes."""
     try:
@@ -91,6 +114,7 @@ def _pieces(name: str) -> Iterator[bytes]:
             while piece := file.read(READ):
                 yield piece
     except OSError as error:
+        what = name or "''"
         raise ConfigError(
-            f"{name}: {error.strerror}: expected a file that can be read, or - for standard input"
+            f"{what}: {error.strerror}: expected a file that can be read, or - for standard input"
         ) from None

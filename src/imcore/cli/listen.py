@@ -12,9 +12,9 @@ import msgspec
 import uvloop
 
 from ..client import Client, Message
-from ..errors import ConfigError
 from . import options
 from .terminal import first_of, note, stop_on_signals, visible, write_line
+from .values import utf8, whole
 
 __all__ = ["HELP", "add_arguments", "run"]
 
@@ -24,15 +24,15 @@ HELP = "print messages to standard output"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     options.add_arguments(parser, "listen", remembers=True)
-    parser.add_argument("--room", action="append", default=[], metavar="NAME", help="join a room too; repeatable")
-    parser.add_argument("--count", type=int, metavar="N", help="end after N messages")
+    parser.add_argument(
+        "--room", type=utf8, action="append", default=[], metavar="NAME", help="join a room too; repeatable"
+    )
+    parser.add_argument("--count", type=whole(1), metavar="N", help="end after N messages")
     parser.add_argument("--json", action="store_true", help="one JSON object a line: seq, route, room, from, text, gap")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print until told to stop."""
-    if args.count is not None and args.count < 1:
-        raise ConfigError(f"--count: expected a number from 1 on, got {args.count}")
     uvloop.run(_listen(args))
     return 0
 

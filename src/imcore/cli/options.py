@@ -16,6 +16,7 @@ from ..client import Client, State
 from ..errors import ConfigError
 from ..reference import Reference
 from .terminal import note
+from .values import utf8
 
 __all__ = ["POINTS", "Heard", "add_arguments", "client", "said", "state_path", "token_of"]
 
@@ -47,11 +48,17 @@ def said(route: str, body: bytes) -> Heard | None:
 def add_arguments(parser: argparse.ArgumentParser, device: str, *, remembers: bool) -> None:
     """Who and where. device: the device's name unless another one is given. remembers: it has a place in the inbox."""
     who = parser.add_mutually_exclusive_group()
-    who.add_argument("--as", dest="user", metavar="NAME", help="the user, where the gateway is anonymous")
-    who.add_argument("--token", metavar="TOKEN", help="the user's token; better in the variable IMCORE_TOKEN")
+    who.add_argument("--as", dest="user", type=utf8, metavar="NAME", help="the user, where the gateway is anonymous")
+    who.add_argument(
+        "--token", type=utf8, metavar="TOKEN", help="the user's token; better in the variable IMCORE_TOKEN"
+    )
     add_ways(parser)
     parser.add_argument(
-        "--device", default=device, metavar="NAME", help="name of this device, for one process at a time (%(default)s)"
+        "--device",
+        type=utf8,
+        default=device,
+        metavar="NAME",
+        help="name of this device, for one process at a time (%(default)s)",
     )
     if remembers:
         parser.add_argument(

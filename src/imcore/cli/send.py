@@ -18,6 +18,7 @@ from ..client import Client
 from ..errors import ConfigError, EncodeError, Refused
 from . import options
 from .terminal import Failed, TooLong, first_of, lines, note, stop_on_signals
+from .values import utf8
 
 __all__ = ["HELP", "add_arguments", "run"]
 
@@ -35,7 +36,7 @@ PATIENCE_S = 10.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
-    parser.add_argument("--to", required=True, metavar="NAME", help="who gets the messages")
+    parser.add_argument("--to", type=utf8, required=True, metavar="NAME", help="who gets the messages")
     options.add_arguments(parser, "send", remembers=False)
     parser.add_argument("--json", action="store_true", help="the summary as JSON on standard output")
 

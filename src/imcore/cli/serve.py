@@ -9,7 +9,6 @@ import argparse
 import asyncio
 import gc
 import logging
-import resource
 import signal
 import sys
 
@@ -19,6 +18,7 @@ import uvloop
 from .. import chat_service, config
 from ..errors import ConfigError
 from ..node import Node
+from . import descriptors
 from .terminal import Failed
 
 __all__ = ["HELP", "add_arguments", "run"]
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         chat_service.register(node.service)
     if settings.auth.mode == "anonymous":
         print("imcore: anonymous: whoever can connect is who they say they are", file=sys.stderr)
-    _allow_many_links()
+    descriptors.allow_many()
     try:
         uvloop.run(_serve(node))
     except ConfigError as error:  # the configuration is well-formed; it is this machine that does not allow it
@@ -93,12 +93,3 @@ def _collect_in_small_steps() -> None:
 def _leave_survivors_alone(phase: str, info: dict[str, int]) -> None:
     if phase == "stop" and info["generation"] == 2:
         gc.freeze()
-
-
-def _allow_many_links() -> None:
-    """As many open files as this user may have: each link is one."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    except (ValueError, OSError):  # macOS says "unlimited" and takes at most OPEN_MAX
-        resource.setrlimit(resource.RLIMIT_NOFILE, (10240, hard))

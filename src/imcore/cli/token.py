@@ -4,38 +4,47 @@ from __future__ import annotations
 
 import argparse
 import time
-from pathlib import Path
 
 import jwt
 
 from ..errors import ConfigError, Unauthorized
 from ..gateway.auth import checked_user
+from .values import utf8, whole
 
 __all__ = ["HELP", "add_arguments", "make", "run"]
 
 HELP = "make a token for a user"
 ALGORITHMS = {"HS256": "secret of at least 32 bytes", "EdDSA": "Ed25519", "ES256": "P-256", "RS256": "RSA"}
+KEY_MOST = 65536
+TTL_MOST = 100 * 366 * 86400
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
-    parser.add_argument("--user", required=True, metavar="NAME", help="who the token speaks for")
+    parser.add_argument("--user", type=utf8, required=True, metavar="NAME", help="who the token speaks for")
     key = parser.add_mutually_exclusive_group(required=True)
     key.add_argument(
         "--key-file", metavar="FILE", help="file with the secret, or with the private key (PEM); a last newline is cut"
     )
-    key.add_argument("--key", metavar="TEXT", help="the same, on the command line, where other users can see it")
+    key.add_argument(
+        "--key", type=utf8, metavar="TEXT", help="the same, on the command line, where other users can see it"
+    )
     parser.add_argument("--alg", choices=ALGORITHMS, default="HS256", help="how it is signed (%(default)s)")
-    parser.add_argument("--ttl", type=int, default=3600, metavar="SECONDS", help="for how long it holds (%(default)s)")
+    parser.add_argument(
+        "--ttl", type=whole(1, TTL_MOST), default=3600, metavar="SECONDS", help="for how long it holds (%(default)s)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the token."""
     if args.key_file is not None:
         try:
-            key = Path(args.key_file).read_text(encoding="utf-8").rstrip("\r\n")
+            with open(args.key_file, encoding="utf-8") as file:
+                key = file.read(KEY_MOST).rstrip("\r\n")
         except OSError as error:
-            raise ConfigError(f"--key-file {args.key_file}: {error.strerror}") from None
+            raise ConfigError(
+                f"--key-file {args.key_file!r}: {error.strerror}: expected a file with a secret, or a key in PEM"
+            ) from None
         except UnicodeDecodeError:
             raise ConfigError(f"--key-file {args.key_file}: expected a text: a secret, or a key in PEM") from None
     else:
