@@ -124,7 +124,8 @@ async def by_poll(head: bytes) -> Cost:
         said = heard = 0
         for number in range(COUNT):
             await node.service.push("carol", "note", BODY, key=str(number))
-            hello = Hello("carol", "phone", "down", f"imcore/{imcore.__version__}", resume, poll_ms=25_000)
+            client = f"imcore/{imcore.__version__}"
+            hello = Hello("carol", "phone", "down", client, resume, poll_ms=25_000, nonce="12345678")
             frame = make("HELLO", body=pack(hello))
             request = head + b"%d\r\n\r\n" % len(frame) + frame
             writer.write(request)

@@ -58,6 +58,7 @@ maps = st.one_of(
         poll_ms=st.none() | millis,
         carrier=texts,
         pad=st.none() | st.integers(0, 4096),
+        nonce=st.just(msgspec.UNSET) | texts,
     ),
     st.builds(
         Welcome,
@@ -73,10 +74,11 @@ maps = st.one_of(
         idle_s=seconds,
         max_frame=st.integers(1, 2**24),
         time_ms=millis,
+        nonce=st.just(msgspec.UNSET) | texts,
     ),
     st.builds(Refusal, code=texts, text=texts, retry_ms=st.none() | millis),
     st.builds(GoAway, code=texts, drain_ms=millis, spread_ms=millis, endpoints=st.lists(texts, max_size=4)),
-    st.builds(Error, code=texts, text=texts, retry_ms=st.none() | millis),
+    st.builds(Error, code=texts, text=texts, retry_ms=st.none() | millis, nonce=st.just(msgspec.UNSET) | texts),
 )
 
 
@@ -139,7 +141,9 @@ def test_a_value_of_the_wrong_type_is_named(kind: Kind, key: str, wrong: object)
     assert met.value.code == "bad_hello"
 
 
-@pytest.mark.parametrize(("key", "most"), [("token", 2048), ("device", 64), ("client", 255), ("carrier", 64)])
+@pytest.mark.parametrize(
+    ("key", "most"), [("token", 2048), ("device", 64), ("client", 255), ("carrier", 64), ("nonce", 64)]
+)
 def test_strings_have_limits(key: str, most: int) -> None:
     assert getattr(unpack(packed({**HELLO, key: "é" * most}), Hello), key) == "é" * most
     with pytest.raises(BadHello, match=f"length <= {most} - at `\\$.{key}`"):

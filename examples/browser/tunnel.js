@@ -128,7 +128,9 @@ export class Tunnel {
       clearTimeout(this[hello.role]);
       this[hello.role] = setTimeout(() => patience.abort(new DOMException("too late", "TimeoutError")), ms);
     };
-    const first = encode(HELLO, { body: pack({ token: this.token, device: this.device, client: "browser", ...hello }) });
+    const nonce = Array.from(crypto.getRandomValues(new Uint8Array(6)), (byte) => byte.toString(16)).join("");
+    const me = { token: this.token, device: this.device, client: "browser", nonce };
+    const first = encode(HELLO, { body: pack({ ...me, ...hello }) });
     expect(PATIENCE_MS + (hello.poll_ms ?? HOLD_MS));
     try {
       const response = await fetch(this.url, {
@@ -148,8 +150,12 @@ export class Tunnel {
       for (let piece; !(piece = await reader.read()).done; ) {
         expect(SILENCE_MS);
         for (const frame of decoder.feed(piece.value)) {
-          if (frame.type === WELCOME) decoder.limit = unpack(frame.body).max_frame;
-          if (frame.type === ERROR) throw failed(unpack(frame.body));
+          if (frame.type === WELCOME || frame.type === ERROR) {
+            const answer = unpack(frame.body);
+            if ((answer.nonce ?? nonce) !== nonce) throw new Error("a cache gave the answer to another request");
+            if (frame.type === ERROR) throw failed(answer);
+            decoder.limit = answer.max_frame;
+          }
           yield frame;
         }
       }

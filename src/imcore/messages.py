@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Annotated, Literal, TypeVar
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from .errors import BadHello
 
@@ -40,6 +40,7 @@ class Hello(msgspec.Struct, frozen=True, omit_defaults=True):
     poll_ms: Millis | None = None
     carrier: Annotated[str, Meta(max_length=64)] = ""
     pad: Annotated[int, Meta(ge=0, le=4096)] | None = None
+    nonce: Annotated[str, Meta(max_length=64)] | UnsetType = UNSET
 
 
 class Welcome(msgspec.Struct, frozen=True):
@@ -57,6 +58,7 @@ class Welcome(msgspec.Struct, frozen=True):
     idle_s: Count
     max_frame: Annotated[int, Meta(ge=1, le=16 * 1024 * 1024)]
     time_ms: Count
+    nonce: str | UnsetType = UNSET
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -82,6 +84,7 @@ class Error(msgspec.Struct, frozen=True):
     code: str
     text: str
     retry_ms: Millis | None = None
+    nonce: str | UnsetType = UNSET
 
 
 Map = TypeVar("Map", Hello, Welcome, Refusal, GoAway, Error)

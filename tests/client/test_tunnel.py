@@ -11,14 +11,16 @@ from typing import Any
 
 import pytest
 
+from imcore._codec import ERROR, encode
 from imcore.client import Client, State
 from imcore.client.exchange import PATIENCE_RTT
+from imcore.messages import Error, pack
 from imcore.points import parse_point
 from imcore.ways import network
 from imcore.ways.learned import Learned, Mode
 from imcore.ways.memory import Memory
 from tests.client import http_relays
-from tests.client.http_relays import Relay, Way, relay
+from tests.client.http_relays import Asked, Relay, Way, relay, response, whole
 from tests.client.peer import first, until
 from tests.gateway.running import Running, run, running
 
@@ -37,8 +39,8 @@ class Trial:
         self.memory = Memory()
         self.memory.network(str(network.current()))
 
-    def client(self, **more: Any) -> Client:
-        return Client([self.point], "alice", "phone", memory=self.memory, **more)
+    def client(self, user: str = "alice", **more: Any) -> Client:
+        return Client([self.point], user, "phone", memory=self.memory, **more)
 
     @property
     def learned(self) -> Learned:
@@ -48,8 +50,8 @@ class Trial:
         """It was found out before."""
         self.memory.keep(str(parse_point(self.point)), Learned(mode=mode, again_at=1e12))
 
-    async def push(self, number: int) -> None:
-        await self.gateway.service.push("alice", "news", b"%d" % number, key=f"news {number}")
+    async def push(self, number: int, user: str = "alice") -> None:
+        await self.gateway.service.push(user, "news", b"%d" % number, key=f"news {number}")
 
 
 @asynccontextmanager
@@ -206,6 +208,55 @@ def test_old_answers_bring_nothing_again(tmp_path: Path) -> None:
                 told = [message.body for message in await first(im, 20)]
             assert told == [b"%d" % number for number in range(20)]
             assert [uplink.body for uplink in there.gateway.seen] == [b"%d" % number for number in range(20)]
+
+    run(work())
+
+
+def test_an_answer_to_somebody_else_is_not_taken(tmp_path: Path) -> None:
+    kept: dict[bytes, bytes] = {}
+
+    async def mixes_up(proxy: Relay, asked: Asked, writer: asyncio.StreamWriter) -> bool:
+        """What alice got is given to bob, once."""
+        kind = b"up" if b"role\xa2up" in asked.body else b"down"
+        bobs = b"bob" in asked.body
+        if bobs and kind in kept:
+            writer.write(kept.pop(kind))
+            return True
+        answer = response(*await whole(proxy, asked))
+        if not bobs:
+            kept[kind] = answer
+        writer.write(answer)
+        return True
+
+    async def work() -> None:
+        async with trial(tmp_path, mixes_up) as there:
+            there.knows("poll")
+            for user in ("alice", "bob"):
+                async with there.client(user) as im:
+                    await there.push(1, user)
+                    await im.send("note", user.encode())
+                    [message] = await first(im, 1)
+                    assert message.body == b"1"
+                    assert im.welcome is not None
+                    assert im.welcome.user == user
+                assert bool(kept) is (user == "alice")
+            assert [uplink.body for uplink in there.gateway.seen] == [b"alice", b"bob"]
+
+    run(work())
+
+
+def test_a_refusal_of_somebody_else_ends_nothing(tmp_path: Path) -> None:
+    async def refuses_first(proxy: Relay, asked: Asked, writer: asyncio.StreamWriter) -> bool:
+        head, body = await whole(proxy, asked)
+        refusal = Error("unauthorized", "expected a token, got an empty one", None, nonce="somebody else's")
+        writer.write(response(head, encode(ERROR, body=pack(refusal)) if len(proxy.asked) <= 2 else body))
+        return True
+
+    async def work() -> None:
+        async with trial(tmp_path, refuses_first) as there:
+            there.knows("poll")
+            async with there.client() as im:
+                await converse(there, im, 3)
 
     run(work())
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from tests.gateway.wire import (
     PONG,
     ROOM,
     WELCOME,
+    Wire,
     frame,
     hello,
 )  # fmt: skip
@@ -408,6 +410,32 @@ async def _messages(tunnel: Tunnel, count: int) -> AsyncIterator[bytes]:
             if each.type == MSG:
                 count -= 1
                 yield each.body
+
+
+class TestTheNonce:
+    @pytest.mark.parametrize(
+        ("asked", "kind"),
+        [(up, WELCOME), (partial(down, poll_ms=1), WELCOME), (partial(hello, "", role="up"), ERROR),
+         (partial(hello, role="both"), ERROR)],
+        ids=["up", "down", "a refusal", "a wrong role"],
+    )  # fmt: skip
+    def test_is_repeated_where_there_was_one(self, tmp_path: Path, asked: Callable[..., bytes], kind: int) -> None:
+        async def main() -> None:
+            async with gateway_and(1, tmp_path) as (_, [tunnel]):
+                for nonce in ({"nonce": "a b"}, {"nonce": ""}, {}):
+                    first = (await tunnel.ask(asked(**nonce))).frames[0]
+                    assert first.type == kind
+                    assert {key: value for key, value in first.map.items() if key == "nonce"} == nonce
+
+        run(main())
+
+    def test_of_a_plain_link_is_not(self, tmp_path: Path) -> None:
+        async def main() -> None:
+            async with running(tmp_path) as here, Wire(here.address) as wire:
+                wire.say(hello(nonce="a"))
+                assert "nonce" not in (await wire.hear()).map
+
+        run(main())
 
 
 class TestWhatMayNotBeAsked:

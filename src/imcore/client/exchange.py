@@ -4,14 +4,16 @@ timed pings whether the way streams (wire: "The HTTP tunnel")."""
 from __future__ import annotations
 
 import asyncio
+import secrets
 from typing import Self
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from .._codec import MSG, PING
 from .._hub import Hub
 from ..errors import BadFrame, RemoteError, WayError
-from ..messages import Hello, Welcome
+from ..messages import Error, Hello, Welcome
 from ..session import Phase, moves
 from ..ways.outcomes import Outcome, met
 from ..ways.tunnel import Path, Post, Tunnel
@@ -22,6 +24,8 @@ __all__ = ["ExchangeLink"]
 
 _OPEN = moves(Phase.CLIENT_TUNNEL)
 _BROKE = {outcome.name for outcome in (Outcome.CLOSED, Outcome.TRUNCATED, Outcome.PROXY_LOST)}
+_BY_CHANCE = _BROKE | {Outcome.CACHED.name}
+"""May have come to this exchange alone."""
 
 FIRST_S = 0.7
 """How long the WELCOME of a stream may take on a way that was not seen to stream, seconds, beside the round trip: so
@@ -52,7 +56,18 @@ class ExchangeLink(ClientLink):
     """tunnel: the way that it goes. path: which of the two. quick: where answers are held back, one at once is wanted.
     last: it is wanted at once in any case."""
 
-    __slots__ = ("_began", "_checking", "_heard_at", "_idle_s", "_quick", "_streaming", "path", "post", "tunnel")
+    __slots__ = (
+        "_began",
+        "_checking",
+        "_heard_at",
+        "_idle_s",
+        "_nonce",
+        "_quick",
+        "_streaming",
+        "path",
+        "post",
+        "tunnel",
+    )
 
     def __new__(cls, hub: Hub, owner: Owner, tunnel: Tunnel, path: Path, *, quick: bool, last: bool) -> Self:
         return super().__new__(cls, hub, owner)
@@ -63,6 +78,7 @@ class ExchangeLink(ClientLink):
         self.tunnel = tunnel
         self.path = path
         self.post: Post | None = None
+        self._nonce = secrets.token_urlsafe(6)
         self._quick = quick or last
         self.polls = path == "down" and (last or tunnel.manner.now.mode == "poll")
         self.hasty = path == "down" and not self._quick
@@ -79,6 +95,7 @@ class ExchangeLink(ClientLink):
         return self.served or self.again
 
     def hello(self, hello: Hello, patience: float) -> None:
+        hello = msgspec.structs.replace(hello, nonce=self._nonce)
         if self.path == "down":
             poll_ms = 1 if self._quick else round(self.tunnel.manner.now.hold_s * 1000)
             pad = PAD_BYTES if self.tunnel.manner.now.mode == "padded" else None
@@ -220,7 +237,7 @@ class ExchangeLink(ClientLink):
         elif self.polls and took_s >= HELD_S and outcome in _BROKE:
             manner.held_too_long(took_s)
             self.again = True
-        if outcome in _BROKE:  # by chance, where others have just been answered: that costs no wait
+        if outcome in _BY_CHANCE:  # where others have just been answered that costs no wait
             self.again = self.again or self.tunnel.served
             self.tunnel.served = False
 
@@ -233,8 +250,21 @@ class ExchangeLink(ClientLink):
                 self.tunnel.manner.streams()
             self.expect(max(ANSWER_S, int.from_bytes(body) * SILENT), renew=True)
 
+    def _is_ours(self, nonce: str | UnsetType) -> bool:
+        """It answers this request, and not one of before, or of somebody else: such an answer is a cache's."""
+        if nonce is UNSET or nonce == self._nonce:
+            return True
+        self.meet(met(Outcome.CACHED, "it answers another request"))
+        return False
+
+    def _refused(self, error: Error) -> None:
+        if self._is_ours(error.nonce):
+            super()._refused(error)
+
     def _welcomed(self, welcome: Welcome) -> None:
-        if self.tunnel.seen(welcome.session):
+        if not self._is_ours(welcome.nonce):
+            return
+        if self.tunnel.seen(welcome.session):  # of a gateway that repeats no nonce
             self.meet(met(Outcome.CACHED, f"session {welcome.session!r} was seen before"))
             return
         self.expect_moves(_OPEN, welcome.max_frame)

@@ -219,9 +219,7 @@ class ClientLink(Link):
             elif type == GOAWAY:
                 self.owner.going(self, unpack(body, GoAway))
             elif type == ERROR:
-                error = unpack(body, Error)
-                self.reason = LinkClosed(error.code, error.text, error.retry_ms)
-                self.close()
+                self._refused(unpack(body, Error))
         except RemoteError as error:
             self._blame(error)
 
@@ -293,6 +291,10 @@ class ClientLink(Link):
             self._ping(self.beat)
         else:
             self.due()
+
+    def _refused(self, error: Error) -> None:
+        self.reason = LinkClosed(error.code, error.text, error.retry_ms)
+        self.close()
 
     def _answered(self, flags: int, id: int, body: bytes) -> None:
         if flags & FAILED:

@@ -350,6 +350,7 @@ class Gateway:
             idle_s=limits.idle_s,
             max_frame=limits.max_frame,
             time_ms=time.time_ns() // 1_000_000,
+            nonce=link.nonce,
         )
         link.send(WELCOME, body=pack(welcome))
         link.on_welcome()

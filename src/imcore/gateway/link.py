@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
+from msgspec import UNSET, UnsetType
+
 from .._codec import ACK, ERROR, FAILED, GOAWAY, HELLO, JOIN, LEAVE, MSG, ROOM
 from .._link import Link
 from ..bus.ports import Route, Wake
@@ -38,6 +40,11 @@ class ServerLink(Link):
         self.up: Up | None = None  # from the first message on
         self.reading = False  # the inbox is being read for it
         self.expect(gateway.limits.handshake_s)
+
+    @property
+    def nonce(self) -> str | UnsetType:
+        """What WELCOME and ERROR repeat of the HELLO: in the tunnel, where an answer may be another one's."""
+        return UNSET
 
     @property
     def user(self) -> str:
@@ -131,5 +138,5 @@ class ServerLink(Link):
         """Say why, then close (wire: `ERROR`)."""
         if self.open:
             self.gateway.errors[code] += 1
-        self.send(ERROR, body=pack(Error(code, text, retry_ms)))
+        self.send(ERROR, body=pack(Error(code, text, retry_ms, self.nonce)))
         self.close()

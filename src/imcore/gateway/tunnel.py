@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec import UNSET, UnsetType
+
 from .._codec import GOAWAY, HEADER_SIZE, MSG, PAD, PING, encode
 from ..errors import BadFrame, BadHello
 from ..messages import Hello
@@ -28,10 +30,11 @@ class Exchange(ServerLink):
     """From HELLO to the last frame of the answer. Who feeds it says when the request's body is whole; who carries its
     answer asks after each piece whether it is over (`settle`)."""
 
-    __slots__ = ("_padding", "_pings", "_size", "poll_ms")
+    __slots__ = ("_padding", "_pings", "_size", "nonce", "poll_ms")
 
     def __init__(self, gateway: Gateway) -> None:
         super().__init__(gateway)
+        self.nonce: str | UnsetType = UNSET  # of the HELLO: the answer repeats it, so that no cache's is taken for ours
         self.poll_ms = 0  # 0: what comes down is streamed
         self._padding = b""
         self._pings = 0
@@ -77,6 +80,7 @@ class Exchange(ServerLink):
         return False  # within HTTP there is nothing but frames
 
     def on_hello(self, hello: Hello) -> None:
+        self.nonce = hello.nonce
         if hello.role == "both":
             raise BadHello('Hello: expected the role "up" or "down" in the tunnel, got "both"')
         self.poll_ms = hello.poll_ms or 0
