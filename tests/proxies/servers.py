@@ -199,11 +199,11 @@ def _sweep(port: int) -> None:
 
 async def _end(process: asyncio.subprocess.Process) -> None:
     """It and its children: they are a session of their own."""
-    for how in (signal.SIGINT, signal.SIGKILL):
+    for how, patience_s in ((signal.SIGINT, 0.3), (signal.SIGKILL, 5.0)):  # squid does not end by itself
         with suppress(ProcessLookupError):
             os.killpg(process.pid, how)
         with suppress(TimeoutError):
-            async with asyncio.timeout(1):
+            async with asyncio.timeout(patience_s):
                 await process.wait()
 
 
