@@ -21,7 +21,7 @@ from imcore.ways.memory import Memory
 from imcore.ways.network import Network
 from imcore.ways.resolve import Resolve
 from imcore.ways.still import Still
-from tests.ways.places import KEYS, Asked, access, gateway, http, listing, name_server, place, relay, says
+from tests.ways.places import KEY, KEYS, Asked, access, gateway, http, listing, name_server, place, relay, says
 
 
 async def no_dns(name: str) -> list[str]:
@@ -127,30 +127,39 @@ def test_nothing_is_entered_that_has_not_proven_itself() -> None:
 
 
 @asynccontextmanager
-async def moving_to_a_stranger(finders: int) -> AsyncIterator[tuple[list[Finder], Callable[[], None]]]:
-    """Finders of one device, all of which have found the way in; and what takes the device to another network, where a
-    stranger has the gateway's address."""
-    here, who = Network("10.0.0.1"), gateway()
-
-    async def answer(asked: Asked, writer: asyncio.StreamWriter) -> None:
-        await who(asked, writer)
+async def moving_to_strangers(*delays_s: float) -> AsyncIterator[tuple[Callable[[], Finder], Callable[[], None]]]:
+    """What makes finders of one device, for gateways that take so long; and what takes the device to another network,
+    where strangers have their addresses."""
+    here, key, memory = Network("10.0.0.1"), KEY, Memory()
 
     def moves() -> None:
-        nonlocal here, who
-        here, who = Network("10.9.9.1"), gateway(key=Ed25519PrivateKey.generate())
+        nonlocal here, key
+        here, key = Network("10.9.9.1"), Ed25519PrivateKey.generate()
 
-    async with asyncio.timeout(20), place(answer) as point, AsyncExitStack() as stack:
-        memory = Memory()
-        found = [finder([point], memory=memory, network=lambda: here) for _ in range(finders)]
-        for one in found:
+    async with asyncio.timeout(20), AsyncExitStack() as stack:
+
+        async def stands(delay_s: float) -> Point:
+            async def answer(asked: Asked, writer: asyncio.StreamWriter) -> None:
+                await gateway(delay_s, key)(asked, writer)
+
+            return await stack.enter_async_context(place(answer))
+
+        points = [await stands(delay_s) for delay_s in delays_s]
+
+        def makes() -> Finder:
+            one = finder(points, memory=memory, network=lambda: here)
             stack.push_async_callback(one.close)
-            await one.find(enter, lambda text: None)
-        yield found, moves
+            return one
+
+        yield makes, moves
 
 
 def test_a_proof_counts_on_no_other_network_for_any_finder_of_the_device() -> None:
     async def work() -> None:
-        async with moving_to_a_stranger(3) as (finders, moves):
+        async with moving_to_strangers(0.0) as (makes, moves):
+            finders = [makes() for _ in range(3)]
+            for one in finders:
+                await one.find(enter, lambda text: None)
             moves()
             for one in finders:
                 with pytest.raises(WayError) as caught:
@@ -162,9 +171,42 @@ def test_a_proof_counts_on_no_other_network_for_any_finder_of_the_device() -> No
 
 def test_nor_for_one_that_looks_for_a_better_way_before_it_has_searched_there() -> None:
     async def work() -> None:
-        async with moving_to_a_stranger(1) as ([one], moves):
+        async with moving_to_strangers(0.0) as (makes, moves):
+            one = makes()
+            await one.find(enter, lambda text: None)
             moves()
             assert await one.better(Candidate(Point("tcp", "127.0.0.9", 9), "127.0.0.9"), holds=False) is None
+
+    asyncio.run(work())
+
+
+def test_nor_for_one_that_comes_to_another_network_while_it_looks() -> None:
+    async def work() -> None:
+        async with moving_to_strangers(0.0, 0.3) as (makes, moves):
+            one = makes()
+            way = await one.find(enter, lambda text: None)
+            looking = asyncio.create_task(one.better(way, holds=False))
+            await asyncio.sleep(0.1)
+            moves()
+            assert await looking is None
+
+    asyncio.run(work())
+
+
+def test_nor_for_one_that_comes_there_between_the_proof_and_the_way_in() -> None:
+    async def work() -> None:
+        async with moving_to_strangers(0.0, 0.1) as (makes, moves):
+            tried = []
+
+            async def go(candidate: Candidate) -> Candidate:
+                tried.append(candidate)
+                await asyncio.sleep(0.3)  # the other one has proven itself, and waits
+                moves()
+                raise WayError("CLOSED", "it was another network's")
+
+            with pytest.raises(WayError):
+                await makes().find(go, lambda text: None)
+            assert len(tried) == 1
 
     asyncio.run(work())
 

@@ -120,9 +120,13 @@ class Finder:
             if len(proven) == 1:
                 self._favour(proven[0])
 
+        async def go_in(candidate: Candidate) -> Way:
+            await self._knock(candidate, Progress())  # nothing, unless the network is another one since it knocked
+            return await enter(candidate)
+
         now = asyncio.get_running_loop().time()
         most = 1 if self._other is not None and self._other._search is not None else MOST
-        search: Search[Way] = Search(Race(now, slow=self._slow, most=most), self._knock, enter, tell)
+        search: Search[Way] = Search(Race(now, slow=self._slow, most=most), self._knock, go_in, tell)
         self._search = search  # type: ignore[assignment]
         self._begin_gathering()
         try:
@@ -213,7 +217,8 @@ class Finder:
                     group.create_task(measure(one, min(mine_s or PATIENCE_S, PATIENCE_S)))
         finally:
             self._send_report(attempts)
-        good = [one.candidate for one in attempts if one.outcome == Outcome.OK.name]
+        proven = self._proven_here()
+        good = [one.candidate for one in attempts if one.candidate in proven]
         best = min(good, key=lambda one: (self._rank(one), self._memory.cost_s(one) or 0.0), default=None)
         await self._memory.save()
         if best is None or self._rank(best) < mine or mine_s is None:
