@@ -66,12 +66,30 @@ def test_each_form_is_understood(text: str, point: Point) -> None:
         ("", "expected a host, got ''"),
         (":80", "expected a host, got ''"),
         ("im.example.com:80/path", "expected"),
+        ("im..example.com:80", "expected a host, got 'im..example.com'"),
+        ("x" * 64 + ".example.com", "expected a host"),
+        ("im\x00.example.com", "expected a host"),
+        ("im.example\N{FULLWIDTH SOLIDUS}com", "expected a host"),
     ],
 )
 def test_what_is_wrong_is_named(text: str, expected: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_point(text)
     assert expected in str(caught.value)
+
+
+@given(st.text())
+def test_any_host_that_is_read_has_a_name_that_fits_a_line(text: str) -> None:
+    with contextlib.suppress(ConfigError):
+        name = parse_point(text).name
+        assert name.isascii()
+        assert name.isprintable()
+        assert " " not in name
+
+
+def test_others_are_told_a_name_in_ascii_and_no_zone() -> None:
+    assert parse_point("bücher.example:80").name == "xn--bcher-kva.example"
+    assert parse_point("[fe80::1%eth0]:80").name == "fe80::1"
 
 
 def test_a_list_of_points_keeps_its_order_and_loses_its_repeats() -> None:

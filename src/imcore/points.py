@@ -10,7 +10,7 @@ import msgspec
 
 from .errors import ConfigError
 
-__all__ = ["Point", "parse_point", "parse_points"]
+__all__ = ["Point", "authority", "is_host", "parse_point", "parse_points"]
 
 Scheme = Literal["tcp", "tls", "http", "https"]
 
@@ -27,7 +27,7 @@ _STAND_INS: dict[str, list[tuple[Scheme, int]]] = {
 """What a point without a port stands for, the best first: ports that networks are known to let pass, each a stand-in
 for the others. Without a scheme, 443 is in TLS and the others are not."""
 _PARTS = re.compile(r"(?:(?P<scheme>[^:/]*)://)?(?:\[(?P<v6>[^\]]*)\]|(?P<host>[^:/\[\]]*))(?::(?P<port>[^:]*))?")
-_NAME = re.compile(r"[^\s/?#@\[\]:%]+")
+_NAME = re.compile(r"[^\x00-\x20/?#@\[\]:%\x7f]{1,253}")
 _ADDRESS6 = re.compile(r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:%[\w.-]+)?")
 
 
@@ -46,8 +46,13 @@ class Point(msgspec.Struct, frozen=True):
     @property
     def authority(self) -> str:
         """Host and port, as a URL has them."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
+        return authority(self.host, self.port)
+
+    @property
+    def name(self) -> str:
+        """The host as others are told it: in ASCII (IDNA), and of an address without its zone, which means nothing to
+        them. Raises UnicodeError if it has no such form; what was read has one."""
+        return self.host.partition("%")[0].encode("idna").decode()
 
     @property
     def secure(self) -> bool:
@@ -58,6 +63,16 @@ class Point(msgspec.Struct, frozen=True):
     def tunnels(self) -> bool:
         """The frames travel in HTTP (wire: "The HTTP tunnel")."""
         return self.scheme in ("http", "https")
+
+
+def authority(host: str, port: int) -> str:
+    """As a URL has them."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_host(text: str) -> bool:
+    """An address, or a name that can be looked up."""
+    return _ADDRESS6.fullmatch(text) is not None or _is_name(text)
 
 
 def parse_point(text: str) -> Point:
@@ -85,7 +100,7 @@ def _read(text: str) -> list[Point]:
     if scheme and scheme not in get_args(Scheme):
         raise ConfigError(f"access point {text!r}: expected tcp://, tls://, http:// or https://, got {scheme}://")
     host = parts["v6"] if parts["v6"] is not None else parts["host"]
-    if not (_ADDRESS6 if parts["v6"] is not None else _NAME).fullmatch(host):
+    if not (_ADDRESS6.fullmatch(host) if parts["v6"] is not None else _is_name(host)):
         what = "an IPv6 address in the brackets" if parts["v6"] is not None else "a host"
         raise ConfigError(f"access point {text!r}: expected {what}, got {host!r}; the form is {_FORM}")
     if parts["port"] is None:
@@ -94,3 +109,11 @@ def _read(text: str) -> list[Point]:
     if not (parts["port"].isascii() and parts["port"].isdecimal() and 1 <= int(parts["port"][:6]) <= 65535):
         raise ConfigError(f"access point {text!r}: expected a port from 1 to 65535, got {parts['port']!r}")
     return [Point(cast(Scheme, scheme or "tcp"), host, int(parts["port"]))]
+
+
+def _is_name(text: str) -> bool:
+    """It has an ASCII form, and that is one."""
+    try:
+        return _NAME.fullmatch(text.encode("idna").decode()) is not None
+    except UnicodeError:
+        return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -11,7 +12,7 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from imcore.access_list import BackOff, Report
+from imcore.access_list import AccessList, AccessPoint, BackOff, Port, Report, sign_list
 from imcore.errors import WayError
 from imcore.points import Point
 from imcore.ways.candidate import Candidate
@@ -19,7 +20,7 @@ from imcore.ways.memory import Memory
 from imcore.ways.network import Network
 from imcore.ways.still import Still
 from tests.ways.finders import enter, finder, found
-from tests.ways.places import Asked, access, gateway, http, listing, name_server, place, relay, says
+from tests.ways.places import KEY, Asked, access, gateway, http, listing, name_server, place, relay, says
 
 
 @asynccontextmanager
@@ -376,6 +377,20 @@ class TestBehindTheWayIn:
                 await one.close()
 
         asyncio.run(work())
+
+
+@pytest.mark.parametrize(("address", "host"), [("127.0.0.1", "im..example"), ("127.0.0.1", "im\0")])
+def test_a_list_that_names_what_is_no_host_leaves_the_others_good(address: str, host: str) -> None:
+    async def work() -> None:
+        async with asyncio.timeout(20), place(gateway(0.1)) as good:
+            wrong = AccessPoint("wrong", [address], [Port(good.port, ["tls", "tcp"])], host)
+            right = AccessPoint("right", [good.host], [Port(good.port, ["http"])])
+            now = int(time.time())
+            made = sign_list(AccessList("down", now, now + 60, 30, [wrong, right]), KEY)
+            async with place(access(made)) as service:
+                assert (await found(finder([], [service]))).point == good
+
+    asyncio.run(work())
 
 
 def test_a_slow_line_is_a_relay_that_waits() -> None:

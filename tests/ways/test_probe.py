@@ -18,6 +18,8 @@ from imcore.gateway import identity
 from imcore.node import Node
 from imcore.points import Point, parse_point
 from imcore.proof import probe_page
+from imcore.ways.candidate import Candidate
+from imcore.ways.dial import straight
 from imcore.ways.fetch import Progress
 from imcore.ways.probe import Keys, fill, probe
 from tests.ways.places import KEY, KEYS, Asked, Place, gateway, http, place, says
@@ -56,6 +58,16 @@ class TestAGateway:
 
     def test_is_believed_where_there_is_no_key(self) -> None:
         assert met(gateway(), []) == "OK"
+
+    @pytest.mark.parametrize("host", ["bücher.example", "fe80::1%eth0"])
+    def test_a_real_one_answers_whatever_its_name(self, tmp_path: Path, host: str) -> None:
+        async def work() -> None:
+            async with asyncio.timeout(20), Node(listen=["127.0.0.1:0"], data=tmp_path) as there:
+                point = Point("tcp", host, parse_point(there.addresses[0]).port)
+                proof = await probe(point, [], Progress(), through=straight(Candidate(point, "127.0.0.1")))
+                assert proof.node == "imcore"
+
+        asyncio.run(work())
 
     def test_a_real_one_answers_probe_and_fill(self, tmp_path: Path) -> None:
         async def work() -> None:

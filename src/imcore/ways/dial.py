@@ -76,7 +76,7 @@ async def ride(
     secure: dict[str, Any] = {}
     try:
         if point.secure:
-            secure = {"ssl": tls or ssl.create_default_context(), "server_hostname": point.host}
+            secure = {"ssl": tls or ssl.create_default_context(), "server_hostname": point.name}
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         transport, _ = await asyncio.get_running_loop().create_connection(protocol, sock=sock, **secure)
     except BaseException:

@@ -15,7 +15,7 @@ import msgspec
 
 from .._tunnel import Data, ResponseHead, ResponseReader
 from ..errors import TunnelError, WayError
-from ..points import Point
+from ..points import Point, authority
 from .dial import Connect, connect, ride
 from .outcomes import Outcome, met, of_error, reason
 
@@ -97,7 +97,7 @@ async def fetch(
 
 
 def _head(point: Point, request: Request, prefix: bytes, fields: bytes) -> bytes:
-    lines = [f"Host: {point.authority}", "Connection: close"]
+    lines = [f"Host: {authority(point.name, point.port)}", "Connection: close"]
     if request.accept:
         lines.append(f"Accept: {request.accept}")
     if request.body:

@@ -19,7 +19,7 @@ from python_socks.async_.asyncio import Proxy as Socks
 
 from .._tunnel import ResponseHead, ResponseReader
 from ..errors import TunnelError
-from ..points import Point
+from ..points import Point, authority
 from .candidate import Candidate
 from .dial import Connect, Stream, connect, resolve, straight
 from .learned import Learned, Memory
@@ -130,9 +130,9 @@ class Proxies:
 
 async def reach(point: Point, proxy: Proxy, passage: Passage) -> Stream:
     """A TCP connection that leads to a point, or for `Passage.ABSOLUTE` to the proxy. Raises `WayFailed`, OSError."""
-    name = _ascii(point.host)
+    name = _name(point)
     if passage is Passage.ABSOLUTE:
-        return Stream(await _to(proxy), f"http://{_authority(name, point.port)}".encode(), proxy.fields)
+        return Stream(await _to(proxy), f"http://{authority(name, point.port)}".encode(), proxy.fields)
     hosts = [name]
     if passage is Passage.ADDRESS and not is_address(point.host):
         hosts = list(dict.fromkeys(str(address[0]) for *_, address in await resolve(point.host, point.port)))
@@ -154,16 +154,12 @@ def _way(point: Point, proxy: Proxy) -> str:
     return f"{point} through {proxy}"
 
 
-def _ascii(host: str) -> str:
-    """As a proxy looks it up: of an address without its zone, which means nothing to others. Raises OSError."""
+def _name(point: Point) -> str:
+    """As a proxy looks it up. Raises OSError."""
     try:
-        return host.partition("%")[0].encode("idna").decode()
+        return point.name
     except UnicodeError as error:
-        raise OSError(f"{host!r} is not a name that can be looked up: {error}") from None
-
-
-def _authority(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        raise OSError(f"{point.host!r} is not a name that can be looked up: {error}") from None
 
 
 async def _to(proxy: Proxy) -> socket.socket:
@@ -177,8 +173,8 @@ async def _to(proxy: Proxy) -> socket.socket:
 async def _tunnelled(proxy: Proxy, host: str, port: int) -> socket.socket:
     """By CONNECT. The answer is read by the core's own reader: it may come in pieces, and none of it may stay behind
     for who reads frames next."""
-    authority = _authority(host, port)
-    request = f"CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n".encode() + proxy.fields + b"\r\n"
+    there = authority(host, port)
+    request = f"CONNECT {there} HTTP/1.1\r\nHost: {there}\r\n".encode() + proxy.fields + b"\r\n"
     sock = await _to(proxy)
     try:
         async with asyncio.timeout(REPLY_S):

@@ -15,7 +15,7 @@ import msgspec
 
 from ..access_list import AccessList, BackOff, Direction, PublicKeys, Report, open_list
 from ..errors import BadList, WayError
-from ..points import Point, Scheme
+from ..points import Point, Scheme, is_host
 from .candidate import Candidate, Listed
 from .dial import Connect
 from .fetch import Answer, Progress, Request, fetch
@@ -48,10 +48,12 @@ class Heard(msgspec.Struct, frozen=True):
 
 
 def points_of(made: AccessList) -> list[Listed]:
-    """Each address, port and way of a signed list, in its order."""
+    """Each address, port and way of a signed list, in its order. What nobody can be reached by is passed over."""
     found = []
     for point in made.points:
         for address in point.addresses:
+            if not (is_host(address) and is_host(point.host or address)):
+                continue
             ways = ((port.port, scheme) for port in point.ports for scheme in _SCHEMES if scheme in port.ways)
             for turn, (port, scheme) in enumerate(ways):
                 candidate = Candidate(Point(scheme, point.host or address, port), address)

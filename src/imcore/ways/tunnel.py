@@ -16,7 +16,7 @@ from .._hub import Hub
 from .._link import Link
 from .._tunnel import End, ResponseHead, ResponseReader
 from ..errors import TunnelError, WayError
-from ..points import Point
+from ..points import Point, authority
 from .dial import Connect, Stream, connect, ride
 from .learned import Manner
 from .outcomes import Outcome, met, of_head
@@ -274,11 +274,8 @@ class Tunnel:
 
 def _head(point: Point, stream: Stream) -> bytes:
     """Of a request, up to its length: at most 200 bytes with it, but for a long name and what a proxy wants."""
-    host = point.host.partition("%")[0]  # a zone means nothing to others
-    host = f"[{host}]" if ":" in host else host.encode("idna").decode()
-    return b"POST %b/im HTTP/1.1\r\nHost: %b:%d\r\n%bContent-Type: application/octet-stream\r\nContent-Length: " % (
+    return b"POST %b/im HTTP/1.1\r\nHost: %b\r\n%bContent-Type: application/octet-stream\r\nContent-Length: " % (
         stream.prefix,
-        host.encode(),
-        point.port,
+        authority(point.name, point.port).encode(),
         stream.fields,
     )
