@@ -45,7 +45,7 @@ __all__ = [
 
 DISTURBED = 0.1
 """What other programs may take away, in cores, before a run is made again."""
-START_S = 15.0
+START_S = 60.0
 LOAD_S = 180.0
 
 
@@ -122,8 +122,10 @@ class Server:
                 socket.create_connection(("127.0.0.1", self.port), 1).close()
                 return
             except OSError:
-                if self._process.poll() is not None or time.monotonic() > until:
-                    raise Failed(f"the server does not listen: {self.said}") from None
+                if self._process.poll() is not None:
+                    raise Failed(f"the server ended, exit code {self._process.returncode}: {self.said}") from None
+                if time.monotonic() > until:
+                    raise Failed(f"the server does not listen after {START_S:g} s: {self.said}") from None
                 time.sleep(0.05)
 
 
