@@ -280,8 +280,10 @@ def test_who_waits_in_vain_is_told_what_is_wrong_with_the_way_up() -> None:
 
     async def work() -> None:
         async with asyncio.timeout(10), peer(Roles(up, quiet)) as address, split(address) as im:
+            im.warm()
+            await until(lambda: im.up_state is State.WAITING)
             with pytest.raises(Unknown, match="overloaded: not now"):
-                await im.send("r", b"x", timeout=0.5)
+                await im.send("r", b"x", timeout=0.1)
             assert im.state is State.OPEN
             assert im.up_state is State.WAITING
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from imcore.client import Client, backoff
 from imcore.client.connection import Channels
+from imcore.errors import Unknown
 from tests.client.peer import HonestGateway, device, kill, peer, run, until
 
 
@@ -82,7 +83,9 @@ class Device:
                 await asyncio.gather(*sending)
                 await until(lambda: len(self.got) == len(gateway.inbox) and not im.unconfirmed)
                 await im.__aexit__(None, None, None)
-            await asyncio.gather(hearing, *sending, return_exceptions=True)
+            heard, *sent = await asyncio.gather(hearing, *sending, return_exceptions=True)
+            assert heard is None
+            assert all(end is None or (life.killed and isinstance(end, Unknown)) for end in sent)
 
 
 @settings(max_examples=15, deadline=None)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 
 import pytest
@@ -19,51 +20,37 @@ from imcore.ways.network import current
 from imcore.ways.still import CLOSE, Still
 from tests.client.peer import run
 from tests.gateway.running import running, until
+from tests.ways.places import listening
 
 
 @asynccontextmanager
 async def forgetful(to: str, limit_s: float, *, guests_s: float | None = None) -> AsyncIterator[str]:
     """An address of the gateway at `to`, behind a NAT: a connection that was still for so long passes nothing more,
     either way, and nobody is told. guests_s: whoever is not the first is closed after so long."""
-    ends: set[asyncio.Task[None]] = set()
+    host, port = to.rsplit(":", 1)
+    earlier = itertools.count()
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        host, port = to.rsplit(":", 1)
-        there, back = await asyncio.open_connection(host, int(port))
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         now = asyncio.get_running_loop().time
         last = now()
 
         async def pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
             nonlocal last
-            while data := await source.read(65536):
-                if now() - last >= limit_s:
-                    await asyncio.sleep(3600)
-                last = now()
-                target.write(data)
-            target.close()
+            with closing(target), suppress(OSError):
+                while data := await source.read(65536):
+                    if now() - last >= limit_s:
+                        await asyncio.sleep(3600)
+                    last = now()
+                    target.write(data)
 
-        task = asyncio.current_task()
-        assert task is not None
-        ends.add(task)
-        lasts_s = guests_s if len(ends) > 1 else None
-        try:
-            async with asyncio.timeout(lasts_s), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(guests_s if next(earlier) else None):
+            there, back = await asyncio.open_connection(host, int(port))
+            async with asyncio.TaskGroup() as group:
                 group.create_task(pump(reader, back))
                 group.create_task(pump(there, writer))
-        except* (OSError, asyncio.CancelledError):
-            pass
-        finally:
-            writer.close()
-            back.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
-        for task in ends:
-            task.cancel()
-        await asyncio.wait(ends)
+    async with listening(talk, "127.0.0.1", 0) as own:
+        yield f"127.0.0.1:{own}"
 
 
 @pytest.fixture(autouse=True)
@@ -77,17 +64,17 @@ def test_the_limit_is_found_on_spare_connections_and_the_link_is_not_disturbed(t
     async def main() -> None:
         async with (
             running(tmp_path, limits=Limits(heartbeat=(1, 2), drain_s=0.2)) as here,
-            forgetful(here.address, 1.5) as address,
+            forgetful(here.address, 1.6) as address,
         ):
             memory = Memory(tmp_path / "ways.json")
             memory.network(str(current()))
-            memory.keep_still("", Still(1.0, 1.9, time.time() + 60))
+            memory.keep_still("", Still(1.0, 1.9, time.time() + 60))  # 1.38 s are tried, then 1.62
             said: list[State] = []
             async with Client(
                 [address], "alice", "phone", memory=memory, on_state=lambda state, _: said.append(state)
             ) as im:
                 await until(lambda: memory.still("").settled(2.0), 20)
-                assert im.still_s < 1.5 <= im.still_s * CLOSE
+                assert im.still_s < 1.6 <= im.still_s * CLOSE
                 assert said == [State.CONNECTING, State.OPEN], "one link all the time"
             assert Memory(tmp_path / "ways.json").still("") == Still(), "of another network nothing is known"
 
@@ -98,14 +85,14 @@ def test_a_link_that_dies_in_a_silence_is_followed_by_one_with_more_signs_of_lif
     async def main() -> None:
         async with (
             running(tmp_path, limits=Limits(heartbeat=(1, 2), drain_s=0.2)) as here,
-            forgetful(here.address, 1.25) as address,
+            forgetful(here.address, 1.8) as address,
         ):
             said: list[State] = []
             async with Client([address], "alice", "phone", on_state=lambda state, _: said.append(state)) as im:
                 await until(lambda: said.count(State.OPEN) == 2, 20)
-                assert im.still_s < 1.25
+                assert im.still_s < 1.8
                 lived = said.copy()
-                await asyncio.sleep(1.6)  # longer than the network remembers
+                await asyncio.sleep(2.2)  # longer than the network remembers
                 assert said == lived
 
     run(main())

@@ -167,6 +167,7 @@ def test_and_so_is_one_by_which_messages_go_up_meanwhile_that_are_answered(way: 
             assert [message.body for message in await first(im, 20)] == [b"%d" % number for number in range(20)]
             chatting.cancel()
             await asyncio.wait([chatting])
+            assert chatting.cancelled(), "it went on until then"
 
     run(work())
 

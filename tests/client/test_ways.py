@@ -224,7 +224,7 @@ def test_a_slow_way_is_looked_at_later_when_something_moves(tmp_path: Path, monk
         async with node(tmp_path) as there, device(there.addresses, tmp_path) as im:
             long = im._connection.long
             for count in (0, 2, 3):
-                await until(lambda count=count: len(looks) == count and waits_for_more(long))  # type: ignore[misc]
+                await until(lambda count=count: len(looks) == count and waits_for_more(long))  # type: ignore[misc]  # mypy can't infer the default
                 long.stirs()
             await until(lambda: len(looks) == 4)
             assert looks == ["holds", "better", "better", "better"]
@@ -258,7 +258,7 @@ def test_better_ways_are_looked_for_ever_more_seldom_and_soon_again_after_a_new_
             monkeypatch.setattr(channel, "random", SimpleNamespace(uniform=lambda least, most: waits))
             long = im._connection.long
             for count in (1, 2, 3):
-                await until(lambda count=count: len(waits.seconds) == count and waits_for_more(long))  # type: ignore[misc]
+                await until(lambda count=count: len(waits.seconds) == count and waits_for_more(long))  # type: ignore[misc]  # mypy can't infer the default
                 long.stirs()
             await until(lambda: len(waits.seconds) == 4 and waits_for_more(long))
             assert long.good is not None
