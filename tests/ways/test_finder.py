@@ -18,6 +18,7 @@ from imcore.points import Point
 from imcore.ways.candidate import Candidate
 from imcore.ways.memory import Memory
 from imcore.ways.network import Network
+from imcore.ways.sources import ADDRESSES
 from imcore.ways.still import Still
 from tests.ways.finders import enter, finder, found
 from tests.ways.places import KEY, Asked, access, gateway, http, listing, name_server, place, relay, says
@@ -389,6 +390,19 @@ def test_a_list_that_names_what_is_no_host_leaves_the_others_good(address: str, 
             made = sign_list(AccessList("down", now, now + 60, 30, [wrong, right]), KEY)
             async with place(access(made)) as service:
                 assert (await found(finder([], [service]))).point == good
+
+    asyncio.run(work())
+
+
+def test_of_an_answer_of_dns_with_thousands_of_addresses_some_of_each_family_are_tried() -> None:
+    async def work() -> None:
+        async def resolve(name: str) -> list[str]:
+            return ["127.0.0.2"] * 2000 + [f"2001:db8::{number:x}" for number in range(2000)] + ["127.0.0.9"]
+
+        async with asyncio.timeout(20), place(gateway(), "127.0.0.2") as there:
+            one = finder([Point("http", "im.example.com", there.port)], resolve=resolve)
+            assert (await found(one)).address == "127.0.0.2"
+            assert len(one.heard[0].listed) == ADDRESSES + 2
 
     asyncio.run(work())
 

@@ -29,6 +29,8 @@ BUILT_IN_LEVEL = 5
 """Of points that were built in, where there is an access service: above those that it can give, so the last resort."""
 PATIENCE_S = 10.0
 """How long a source may take, seconds: as long as a whole attempt."""
+ADDRESSES = 16
+"""That are tried of a name, of each family: an answer of DNS may come from anybody, and name thousands."""
 LIST_PATH = "/v1/access"
 REPORT_PATH = "/v1/report"
 
@@ -219,9 +221,20 @@ class Sources:
     def _built_in(self, addresses: dict[str, Iterable[str]]) -> list[Listed]:
         found = []
         for host, known in addresses.items():
-            for address in known:
+            for address in _first(known):
                 ways = [point for point in self._points if point.host == host]
                 found += [
                     Listed(Candidate(point, address), level=self._level, turn=turn) for turn, point in enumerate(ways)
                 ]
         return found
+
+
+def _first(addresses: Iterable[str]) -> list[str]:
+    """As many of each family as are tried, in their order."""
+    left = {True: ADDRESSES, False: ADDRESSES}
+    first = []
+    for address in dict.fromkeys(addresses):
+        left[":" in address] -= 1
+        if left[":" in address] >= 0:
+            first.append(address)
+    return first
