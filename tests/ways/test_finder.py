@@ -394,6 +394,25 @@ def test_a_list_that_names_what_is_no_host_leaves_the_others_good(address: str, 
     asyncio.run(work())
 
 
+def test_a_fill_that_comes_byte_by_byte_is_not_waited_for_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imcore.ways.finder.FROZEN_S", 0.2)
+    monkeypatch.setattr("imcore.ways.finder.FILL_S", 0.5)
+
+    async def drips(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        writer.write(http(b"", length=32 * 1024))
+        while not writer.is_closing():
+            writer.write(b"i")
+            await asyncio.sleep(0.02)
+
+    async def work() -> None:
+        async with asyncio.timeout(10), place(drips) as point:
+            one = finder([point])
+            assert await one.holds(Candidate(point, point.host)), "it is slow"
+            await one.close()
+
+    asyncio.run(work())
+
+
 def test_of_an_answer_of_dns_with_thousands_of_addresses_some_of_each_family_are_tried() -> None:
     async def work() -> None:
         async def resolve(name: str) -> list[str]:

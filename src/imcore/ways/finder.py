@@ -49,8 +49,9 @@ SLOW_S = 1.0
 """What took so long to prove itself is slow, seconds."""
 FROZEN_S = 5.0
 """How long the fill may make no progress at all, seconds."""
+FILL_S = 60.0
+"""How long it may take in all, seconds: what still comes then is slow, and not frozen."""
 REPORT_MOST = 64
-
 
 _WORST = (9, 9)
 
@@ -241,10 +242,11 @@ class Finder:
         failure: WayError | None = None
         try:
             received = -1
-            while not work.done() and progress.received != received:
+            while not work.done() and progress.received != received and progress.elapsed() < FILL_S:
                 received = progress.received
                 await asyncio.wait([work], timeout=FROZEN_S)
-            failure = progress.late
+            if progress.received == received:
+                failure = progress.late
         finally:
             work.cancel()
             await asyncio.wait([work])
