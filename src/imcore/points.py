@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Literal, cast, get_args
+from typing import Annotated, Literal, cast, get_args
 
 import msgspec
+from msgspec import Meta
 
 from .errors import ConfigError
 
@@ -38,7 +39,7 @@ class Point(msgspec.Struct, frozen=True):
     scheme: Scheme
     host: str
     """A name, an IPv4 address, or an IPv6 address without brackets."""
-    port: int
+    port: Annotated[int, Meta(ge=1, le=65535)]
 
     def __str__(self) -> str:
         return f"{'' if self.scheme == 'tcp' else self.scheme + '://'}{self.authority}"

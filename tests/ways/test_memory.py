@@ -14,8 +14,9 @@ from imcore.errors import ConfigError
 from imcore.points import Point
 from imcore.ways.candidate import Candidate, Listed
 from imcore.ways.learned import Learned
-from imcore.ways.memory import DELAY_MOST_S, DELAY_S, FORGET_S, Memory
+from imcore.ways.memory import CANDIDATES, DELAY_MOST_S, DELAY_S, FORGET_S, Memory
 from imcore.ways.race import Act, Race
+from imcore.ways.still import USUAL_S, Still
 
 
 class Clock:
@@ -126,6 +127,18 @@ def test_limits_are_kept_for_each_network() -> None:
     assert memory.recall("http://a:80") == Learned(mode="poll")
 
 
+def test_of_what_is_learned_on_a_network_the_latest_is_kept() -> None:
+    memory = Memory()
+    for number in range(CANDIDATES * 2):
+        memory.keep(f"http://10.0.0.1:{number}", Learned(mode="poll"))
+        memory.keep_still(f"http://proxy:{number}", Still(60.0))
+        memory.keep("http://a:80", Learned(body=1024 + number))
+    assert memory.recall("http://a:80") == Learned(body=1024 + number)
+    kept = [memory.recall(f"http://10.0.0.1:{number}") is not None for number in range(CANDIDATES * 2)]
+    assert kept == [number > CANDIDATES for number in range(CANDIDATES * 2)]
+    assert [memory.still(f"http://proxy:{number}").holds_s for number in (0, number)] == [USUAL_S, 60.0]
+
+
 class TestTheFile:
     def test_has_everything_in_the_next_life(self, tmp_path: Path) -> None:
         clock = Clock()
@@ -156,12 +169,23 @@ class TestTheFile:
         assert not list(tmp_path.iterdir())
 
     @pytest.mark.parametrize(
-        "damage", [b"", b"{", b"[]", b'{"version": 9}', b'{"places": [{"network": 5}]}', b"\xff\xfe"]
+        "damage",
+        [
+            b"",
+            b"{",
+            b"[]",
+            b'{"version": 9}',
+            b'{"places": [{"network": 5}]}',
+            b'{"points": {"down": [{"candidate": {"point": {"scheme": "tcp", "host": "10.0.0.1", "port": 65536}}}]}}',
+            b'{"x": ' + b"[" * 100_000,
+            b"\xff\xfe",
+        ],
     )
     def test_that_is_damaged_is_begun_anew(self, tmp_path: Path, damage: bytes) -> None:
         path = tmp_path / "ways.json"
         path.write_bytes(damage)
         memory = Memory(path)
+        assert not memory.points("down")
         memory.won("down", to(1))
         asyncio.run(memory.save())
         assert Memory(path).winner("down") == to(1)

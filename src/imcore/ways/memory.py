@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -27,6 +28,8 @@ from .still import Still
 
 __all__ = ["DELAY_MOST_S", "DELAY_S", "FORGET_S", "Memory"]
 
+Value = TypeVar("Value")
+
 _log = logging.getLogger(__name__)
 
 DELAY_S = 2.0
@@ -36,7 +39,7 @@ FORGET_S = 300.0
 NETWORKS = 16
 """That are remembered: the latest."""
 CANDIDATES = 64
-"""Of each network, and of each list."""
+"""Of each network, and of each list; the same of ways whose limits were learned."""
 
 
 class _Seen(msgspec.Struct, omit_defaults=True):
@@ -161,7 +164,7 @@ class Memory:
 
     def keep(self, way: str, learned: Learned) -> None:
         """They have changed."""
-        self._place.learned[way] = learned
+        _put(self._place.learned, way, learned)
         self._dirty = True
 
     def still(self, proxy: str) -> Still:
@@ -171,7 +174,7 @@ class Memory:
     def keep_still(self, proxy: str, still: Still) -> None:
         """That has changed."""
         if still != self.still(proxy):
-            self._place.still[proxy] = still
+            _put(self._place.still, proxy, still)
             self._dirty = True
 
     async def save(self) -> None:
@@ -194,7 +197,7 @@ class Memory:
             file = msgspec.json.decode(self._path.read_bytes(), type=_File)
         except FileNotFoundError:
             return _File()
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             _log.warning("the memory of ways in is begun anew: %s: %s", self._path, error)
             return _File()
         return file if file.version == 1 else _File()
@@ -217,6 +220,14 @@ class Memory:
             return 0.0
         delay_s = DELAY_S * math.pow(2.0, min(one.failures, 10.0) - 1)
         return max(0.0, min(delay_s, DELAY_MOST_S) - self._age(one))
+
+
+def _put(kept: dict[str, Value], key: str, value: Value) -> None:
+    """As the latest; the oldest go where there are too many."""
+    kept.pop(key, None)
+    kept[key] = value
+    while len(kept) > CANDIDATES:
+        del kept[next(iter(kept))]
 
 
 def _replace(path: Path, data: bytes) -> None:
