@@ -34,6 +34,16 @@ class Emptied(Room):
         self.deed()
 
 
+class Acting(Fake):
+    """A carrier whose `write` does something else too."""
+
+    deed: Callable[[], object] = staticmethod(lambda: None)
+
+    def write(self, data: bytes) -> None:
+        super().write(data)
+        self.deed()
+
+
 class TestABrokenLinksEnd:
     def test_that_speaks_in_a_room_sends_nobody_the_same_bytes_twice(self) -> None:
         async def main() -> None:
@@ -81,3 +91,43 @@ class TestARoomThatEmpties:
                 }
 
         run(main())
+
+
+Deed = Callable[[Room, Recorder], object]
+
+
+class TestALinkThatComesOrGoes:
+    """First the room hands out what was said before, and a carrier that takes what waits for it does something else."""
+
+    def changed(self, change: Callable[[Room, Recorder], bool], meanwhile: Deed, *, member: bool) -> bool:
+        """What `change` says of a link, while a carrier does `meanwhile`. Room and link agree on who is in then."""
+
+        async def main() -> bool:
+            async with hubs(native=False, window=8192) as hub:
+                room, carrier = Room(hub, "r"), Acting()
+                full, speaker, link = links = [Recorder(hub) for _ in range(3)]
+                for each in links:
+                    each.carry(carrier if each is full else Fake())
+                    if each is not link or member:
+                        room.join(each)
+                found: list[bool] = []
+                carrier.deed = lambda: meanwhile(room, link)
+                speaker.react = lambda call: found.append(change(room, link)) if call[0] == "fault" else None
+                room.publish(bytes(8000))
+                speaker.feed(said("r", bytes(1000)) + b"no frame")
+                assert link.room_count == room.holds(link)
+                assert len(room) == sum(map(room.holds, links))
+                return found[0]
+
+        return run(main())
+
+    def test_may_end_meanwhile(self) -> None:
+        def end(room: Room, link: Recorder) -> None:
+            link.abort()
+
+        assert not self.changed(Room.join, end, member=False)
+        assert not self.changed(Room.leave, end, member=True)
+
+    def test_may_have_come_or_gone_meanwhile(self) -> None:
+        assert not self.changed(Room.join, Room.join, member=False)
+        assert not self.changed(Room.leave, Room.leave, member=True)

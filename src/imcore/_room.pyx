@@ -55,11 +55,11 @@ cdef class Room(Gatherer):
         cdef void *grown
         if link.hub is not self.hub:
             raise ValueError("join: expected a link of the room's own hub")
+        self.hand_out()  # what came before is not for it; first, as a carrier's code may run
         if not link.open or self.holds(link):
             return False
         if link.rooms_len == ROOMS_MOST:
             raise ValueError(f"join: expected a link that is in fewer than {ROOMS_MOST} rooms")
-        self.hand_out()  # what came before is not for it
         if self.members_len == self.members_cap:
             grown = PyMem_Realloc(self.members, (<size_t> self.members_cap * 2 + 1) * sizeof(void *))
             if grown == NULL:
@@ -92,9 +92,9 @@ cdef class Room(Gatherer):
     def leave(self, Link link not None) -> bool:
         """The link hears no more; False if it was not in."""
         cdef uint16_t i
+        self.hand_out()  # what came before still is for it; first, as a carrier's code may run
         for i in range(link.rooms_len):
             if link.rooms[i].room == <void *> self:
-                self.hand_out()  # what came before still is for it
                 self.drop_member(link.rooms[i].place)
                 link.rooms_len -= 1
                 link.rooms[i] = link.rooms[link.rooms_len]
