@@ -5,9 +5,12 @@ No byte goes twice, nobody is told what is not his, and no memory is used that i
 
 from __future__ import annotations
 
+import gc
 import socket
 import struct
 from collections.abc import Callable
+
+import pytest
 
 from imcore._codec import MSG, ROOM, encode
 from imcore._room import Room
@@ -131,3 +134,51 @@ class TestALinkThatComesOrGoes:
     def test_may_have_come_or_gone_meanwhile(self) -> None:
         assert not self.changed(Room.join, Room.join, member=False)
         assert not self.changed(Room.leave, Room.leave, member=True)
+
+
+class Garbage:
+    """What only the collector finds; its end does something else too."""
+
+    def __init__(self, deed: Callable[[], object]) -> None:
+        self.deed, self.itself = deed, self
+
+    def __del__(self) -> None:
+        self.deed()
+
+
+class TestTheCollector:
+    def left(self, containers: int) -> list[Recorder]:
+        """The links of a room when something was said in it, and the collector came at that container from now on and
+        ended them all."""
+
+        async def main() -> list[Recorder]:
+            async with hubs(native=False, window=8192) as hub:
+                room, links = Room(hub, "r"), [Recorder(hub) for _ in range(5)]
+                for link in links:
+                    link.carry(Fake())
+                    room.join(link)
+                room.publish(bytes(8000))
+                used_up = [[] for _ in range(100)]  # type: ignore[var-annotated]  # what Python keeps of lists that are gone
+                gc.collect()
+
+                def end_all() -> None:
+                    for link in links:
+                        link.abort()
+
+                Garbage(end_all)
+                gc.set_threshold(gc.get_count()[0] + containers)
+                room.publish(bytes(1000))
+                await turns(2)
+                assert len(used_up) == 100
+                assert len(room) == sum(link.open for link in links)
+                return links
+
+        before = gc.get_threshold()
+        try:
+            return run(main())
+        finally:
+            gc.set_threshold(*before)
+
+    @pytest.mark.parametrize("containers", range(12))
+    def test_may_end_links_wherever_it_comes(self, containers: int) -> None:
+        assert [link.queued for link in self.left(containers)] == [0] * 5

@@ -115,6 +115,16 @@ cdef inline uint8_t *output_reserve(output_t *out, size_t n) noexcept nogil:
     return chunk.data
 
 
+# All of it, in one piece; `p` has room for it.
+cdef inline void output_copy(const output_t *out, uint8_t *p) noexcept nogil:
+    cdef const segment_t *seg
+    cdef uint32_t i
+    for i in range(out.first, out.first + out.count):
+        seg = out.segs + i
+        memcpy(p, seg.chunk.data + seg.start, seg.end - seg.start)
+        p += seg.end - seg.start
+
+
 # Let go of n bytes or more of rooms' batches, the oldest first and none that has begun to go out: how many messages
 # that were; 0 when there are not so many bytes of them, and nothing is done.
 cdef inline uint32_t output_thin(output_t *out, size_t n) noexcept nogil:

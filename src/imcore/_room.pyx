@@ -176,10 +176,10 @@ cdef class Room(Gatherer):
     cdef int hand_out(self) except -1:
         """Every member gets this batch; those that have as much waiting as the window allows lose older ones for it. No
         Python code runs until all have been looked at, so nobody comes or goes meanwhile."""
+        cdef list late = []  # first: to make a container may run the collector, and so anybody's code
         cdef chunk_t *chunk = self.open
         cdef uint32_t i, count = self.open_count
         cdef Link link
-        cdef list late = None
         if chunk == NULL:
             return 0
         self.open = NULL
@@ -190,16 +190,14 @@ cdef class Room(Gatherer):
                 link = <Link> self.members[i]
                 if crowded(link, chunk):
                     if link.carrier is not None and not link.flags & BLOCKED:
-                        late = [] if late is None else late
                         late.append(link)  # its carrier may take what waits, but that is Python code
                         continue
                     self.hub.drain(link, chunk.len)
                 give(link, chunk, count)
-            if late is not None:
-                for link in late:
-                    self.hub.relieve(link)
-                    if link.open:
-                        give(link, chunk, count)
+            for link in late:
+                self.hub.relieve(link)
+                if link.open:
+                    give(link, chunk, count)
         finally:
             chunk_drop(chunk)
         return self.hub.wake()

@@ -5,11 +5,12 @@ what is to be sent until the end of the hub's turn. What the bytes mean, its sub
 """
 
 cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.ref cimport Py_DECREF
 from libc.errno cimport EAGAIN
 
 from ._hub cimport os_error
-from ._output cimport chunk_drop, output_free
+from ._output cimport chunk_drop, output_copy, output_free
 from ._wheel cimport NO_TIMER
 
 cdef enum:
@@ -301,12 +302,13 @@ cdef class Stream:
         """After the flush, which has let go of what went: how much that was, what is stuck, what broke."""
         cdef int sent = self.io.sent
         cdef output_t *out = self.io.output
+        cdef bytes data
         self.io.sent = 0
         if self.state == ENDED:
             return 0
         if self.carrier is not None and out != NULL and not self.flags & BLOCKED:
-            data = b"".join([(<const char *> out.segs[i].chunk.data)[out.segs[i].start:out.segs[i].end]
-                             for i in range(out.first, out.first + out.count)])
+            data = PyBytes_FromStringAndSize(NULL, out.bytes)  # no container, whose making may run the collector
+            output_copy(out, <uint8_t *> PyBytes_AS_STRING(data))
             output_free(out)
             self.io.output = NULL
             self.hub.bytes_out += len(data)
