@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -82,6 +84,53 @@ def test_without_a_link_a_body_is_events_again() -> None:
         events = list(reader.feed(chunked(encode(MSG, 1) * 2, [16])))
         assert [event.data for event in events if isinstance(event, Data)] == [encode(MSG, 1)]
         assert len(link.named("frame")) == 1
+        hub.close()
+
+    run(work())
+
+
+def test_a_reader_is_not_used_from_within_itself() -> None:
+    async def work() -> None:
+        hub = Hub(asyncio.get_running_loop(), native=False)
+        link = Recorder(hub, ALL)
+        link.carry(Fake())
+        reader = responses()
+        reader.link = link
+        refused: list[str] = []
+
+        def use_it(call: tuple[object, ...]) -> None:
+            if call[0] == "frame":
+                for use in (lambda: next(reader), lambda: reader.feed(bytes(100_000))):
+                    with pytest.raises(RuntimeError, match="from within") as error:
+                        use()
+                    refused.append(str(error.value))
+
+        link.react = use_it
+        events = [type(event) for event in reader.feed(chunked(encode(MSG, 1) * 3, [16] * 3))]
+        assert events == [ResponseHead, End]
+        assert (len(link.named("frame")), len(refused)) == (3, 6)
+        hub.close()
+
+    run(work())
+
+
+def test_a_link_may_go_for_good_within_its_own_frame() -> None:
+    async def work() -> None:
+        hub = Hub(asyncio.get_running_loop(), native=False)
+        reader = responses()
+        reader.link = Recorder(hub, ALL)
+        reader.link.carry(Fake())
+        last = weakref.ref(reader.link)
+
+        def forget(call: tuple[object, ...]) -> None:
+            link, reader.link = last(), None
+            if link is not None:
+                link.abort()
+
+        reader.link.react = forget
+        events = [type(event) for event in reader.feed(chunked(encode(MSG, 1) * 2, [16]))]
+        assert events == [ResponseHead, Data, End]
+        assert last() is None
         hub.close()
 
     run(work())

@@ -158,8 +158,6 @@ cdef int64_t tunnel_end(reader_t *r, event_t *event) noexcept nogil
 # Before each response: what was asked for. Not before the last one's END.
 cdef void tunnel_ask(reader_t *r, const uint8_t *method, size_t n) noexcept nogil
 
-cdef part_t tunnel_part(const reader_t *r) noexcept nogil
-cdef uint64_t tunnel_taken(const reader_t *r) noexcept nogil   # bytes of that part so far
 cdef void tunnel_free(reader_t *r) noexcept nogil
 cdef object tunnel_error(const reader_t *r)                     # a new TunnelError for the fault that was met
 
@@ -190,8 +188,10 @@ cdef class Reader:
     cdef Py_buffer source   # what was fed last, borrowed
     cdef Py_ssize_t left    # how much of its end was not read yet
     cdef bint ended
+    cdef bint busy          # others' code may run, which may not have it give back what it was fed
     cdef public Link link   # where a body's bytes go at once, as they lie; None: they are events
 
+    cdef int idle(self) except -1
     cdef bytes gathered(self, const uint8_t *p, const event_t *first)
     cdef void let_go(self) noexcept
 

@@ -17,7 +17,7 @@ from libc.string cimport memcpy, memset
 
 from ._http cimport is_word
 from ._tunnel_head cimport *
-from ._tunnel_step cimport end_message, step
+from ._tunnel_step cimport end_message, part_of, step, taken_of
 
 from .errors import TunnelError
 
@@ -82,27 +82,6 @@ cdef void tunnel_free(reader_t *r) noexcept nogil:
     PyMem_RawFree(r.held)
     r.held = NULL
     r.held_len = r.held_cap = 0
-
-
-cdef part_t tunnel_part(const reader_t *r) noexcept nogil:
-    if r.state < AT_METHOD:
-        return PART_IDLE
-    if r.state < AT_FIELD:
-        return PART_LINE
-    if r.state < AT_LENGTH_BODY:
-        return PART_TRAILERS if r.trailers else PART_HEAD
-    if r.state < AT_OVER:
-        return PART_BODY
-    return PART_SWITCHED if r.state == AT_SWITCHED else PART_OVER
-
-
-cdef uint64_t tunnel_taken(const reader_t *r) noexcept nogil:
-    cdef part_t part = tunnel_part(r)
-    if part == PART_LINE:
-        return r.limits.line - r.room
-    if part == PART_HEAD or part == PART_TRAILERS:
-        return r.limits.head - r.room
-    return r.body if part == PART_BODY else 0
 
 
 cdef void tunnel_ask(reader_t *r, const uint8_t *method, size_t n) noexcept nogil:
@@ -321,12 +300,12 @@ cdef class Reader:
     @property
     def part(self) -> str:
         """What is being read: "idle", "line", "head", "body", "trailers", "over" (nothing follows), or "switched"."""
-        return PARTS[tunnel_part(&self.reader)]
+        return PARTS[part_of(&self.reader)]
 
     @property
     def taken(self) -> int:
         """Bytes of that part so far, for who watches its pace."""
-        return tunnel_taken(&self.reader)
+        return taken_of(&self.reader)
 
     @property
     def body(self) -> int:
@@ -348,10 +327,11 @@ cdef class Reader:
 
         `data` is bytes, or any contiguous buffer, which must not change until it has been iterated over. If the last
         iteration was left early, what it left comes first. Raises the `TunnelError` that was met before, and ValueError
-        when the stream was said to be over, or is no longer HTTP.
+        when the stream was said to be over, or is no longer HTTP. RuntimeError from within the reading of what was fed.
         """
         cdef Py_buffer fed
         cdef bytes joined
+        self.idle()
         if self.reader.fault:
             raise tunnel_error(&self.reader)
         if self.ended or self.reader.state == AT_SWITCHED:
@@ -390,20 +370,31 @@ cdef class Reader:
         cdef object found = None
         cdef const uint8_t *p = NULL
         cdef Data data
+        cdef Link link = self.link  # held: within its own frame it may be taken from here, and be let go of by all
+        self.idle()
         if self.left:
             p = <const uint8_t *> self.source.buf + (self.source.len - self.left)
         used = tunnel_step(&self.reader, p, self.left, &event)
-        while used >= 0 and event.type == EVENT_DATA and self.link is not None:
+        while used >= 0 and event.type == EVENT_DATA and link is not None:
             self.left -= used
             p += used
-            self.link.arrived(event.data, event.size)
+            self.busy = True
+            try:
+                link.arrived(event.data, event.size)
+            finally:
+                self.busy = False
+            link = self.link
             used = tunnel_step(&self.reader, p, self.left, &event)
         if used >= 0:
             self.left -= used
             if event.type == EVENT_NONE and self.ended:
                 used = tunnel_end(&self.reader, &event)
         if event.type == EVENT_HEAD:
-            found = head_from(&event.head)
+            self.busy = True  # to make a head's list may run the collector, and so anybody's code
+            try:
+                found = head_from(&event.head)
+            finally:
+                self.busy = False
             tunnel_free(&self.reader)
         elif event.type == EVENT_DATA:
             data = Data.__new__(Data)
@@ -421,6 +412,11 @@ cdef class Reader:
         if found is None:
             raise StopIteration
         return found
+
+    cdef int idle(self) except -1:
+        if self.busy:
+            raise RuntimeError("expected to be used when the last event is there, not from within reading")
+        return 0
 
     cdef bytes gathered(self, const uint8_t *p, const event_t *first):
         """A body's bytes, with those of the chunks that lie at p, in one object: an object a chunk costs more than the

@@ -1,12 +1,34 @@
 # One step of reading a message (RFC 9112): which of its parts goes on, up to the next event. Part of `_tunnel.pyx`, by
 # which alone it is used.
 
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from ._http cimport CR, LF
 from ._tunnel cimport *
 from ._tunnel_body cimport body, chunk_line
 from ._tunnel_head cimport *
+
+
+cdef inline part_t part_of(const reader_t *r) noexcept nogil:
+    if r.state < AT_METHOD:
+        return PART_IDLE
+    if r.state < AT_FIELD:
+        return PART_LINE
+    if r.state < AT_LENGTH_BODY:
+        return PART_TRAILERS if r.trailers else PART_HEAD
+    if r.state < AT_OVER:
+        return PART_BODY
+    return PART_SWITCHED if r.state == AT_SWITCHED else PART_OVER
+
+
+cdef inline uint64_t taken_of(const reader_t *r) noexcept nogil:
+    """Bytes of that part so far."""
+    cdef part_t part = part_of(r)
+    if part == PART_LINE:
+        return r.limits.line - r.room
+    if part == PART_HEAD or part == PART_TRAILERS:
+        return r.limits.head - r.room
+    return r.body if part == PART_BODY else 0
 
 
 cdef inline void end_message(reader_t *r, event_t *event) noexcept nogil:
