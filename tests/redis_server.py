@@ -39,16 +39,16 @@ missing = _why_missing(PROGRAM, NAMED)
 
 
 class RedisServer:
-    """slots: the first and the last of a cluster's that are its own; the cluster is there when all have met. sync:
-    Redis's appendfsync. folder: where its own is made."""
+    """sync: Redis's appendfsync. more: of its settings. folder: where its own is made. cluster: it is for one, which
+    starts it."""
 
     def __init__(
         self,
         *,
-        slots: tuple[int, int] | None = None,
         sync: str = "everysec",
         more: Sequence[str] = (),
         folder: str | None = None,
+        cluster: bool = False,
     ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="imcore-redis-", dir=folder))
         self.port = _free_port()
@@ -56,12 +56,11 @@ class RedisServer:
             "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", "",
             "--appendonly", "yes", "--appendfsync", sync, *more,
         ]  # fmt: skip
-        if slots is not None:
-            self._words += ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"]
         self.url = f"redis://127.0.0.1:{self.port}/0"
-        self.start()
-        if slots is not None:
-            self.command("CLUSTER", "ADDSLOTSRANGE", *map(str, slots))
+        if cluster:
+            self._words += ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"]
+        else:
+            self.start()
 
     def start(self) -> None:
         """Start it, with what an earlier life left."""
@@ -71,6 +70,11 @@ class RedisServer:
                 [PROGRAM, *self._words], stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=ENVIRONMENT
             )
         self.until(lambda: self.command("PING").startswith(b"+PONG"))
+
+    @property
+    def name(self) -> str:
+        """By which a cluster knows it."""
+        return f"{self.port:040x}"
 
     @property
     def pid(self) -> int:
@@ -143,24 +147,50 @@ def _free_port() -> int:
 
 
 class RedisCluster:
-    """Three masters, each with a third of the slots, which refuse what is another's and calls for two slots."""
+    """Three masters, each with a third of the slots, which refuse what is another's and calls for two slots. replica:
+    the last of them has one. more: settings of all."""
 
-    def __init__(self, *, sync: str = "everysec") -> None:
-        self.masters = [RedisServer(slots=slots, sync=sync) for slots in ((0, 5460), (5461, 10922), (10923, 16383))]
+    def __init__(self, *, replica: bool = False, sync: str = "everysec", more: Sequence[str] = ()) -> None:
+        # Else it takes a replica ten seconds to have a copy, and to be counted.
+        more = (*more, "--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1")
+        self._nodes = [RedisServer(sync=sync, more=more, cluster=True) for _ in range(4 if replica else 3)]
+        self.masters = self._nodes[:3]
+        self.replica = self._nodes[3] if replica else None
         self.url = self.masters[0].url
-        for other in self.masters[1:]:
-            self.masters[0].command("CLUSTER", "MEET", "127.0.0.1", str(other.port))
-        for master in self.masters:
-            self.met(master)
+        for node in self._nodes:
+            (node.folder / "nodes.conf").write_text(self._map(node))
+        for node in self._nodes:
+            node.start()
+        for node in self._nodes:
+            self.met(node)
+        for node in self.masters:
+            self._counts_replica(node)
 
-    def met(self, master: RedisServer) -> None:
+    def met(self, node: RedisServer) -> None:
         """Wait until this one knows all the others."""
-        master.until(lambda: b"cluster_state:ok" in master.command("CLUSTER", "INFO"))
+        node.until(lambda: b"cluster_state:ok" in node.command("CLUSTER", "INFO"))
 
     def close(self) -> None:
         """Nothing is left of it."""
-        for master in self.masters:
-            master.close()
+        for node in self._nodes:
+            node.close()
+
+    def _counts_replica(self, node: RedisServer) -> None:
+        """Wait until this one does: who is not counted can't be promoted."""
+        if self.replica is not None:
+            port = b":%d\r\n" % self.replica.port
+            node.until(lambda: port in node.command("CLUSTER", "SLOTS"))
+
+    def _map(self, me: RedisServer) -> str:
+        """What this one would have written down if all had met: that would take seconds."""
+        ranks = [("master", "-", 1, "0-5460"), ("master", "-", 2, "5461-10922"), ("master", "-", 3, "10923-16383")]
+        ranks.append(("slave", self.masters[2].name, 3, ""))
+        lines = []
+        for node, (role, of, epoch, slots) in zip(self._nodes, ranks, strict=False):
+            role = f"myself,{role}" if node is me else role
+            place = f"127.0.0.1:{node.port}@{node.port + 10_000}"
+            lines.append(f"{node.name} {place} {role} {of} 0 0 {epoch} connected {slots}".rstrip())
+        return "\n".join([*lines, "vars currentEpoch 3 lastVoteEpoch 0", ""])
 
 
 def shared(cluster: bool = False) -> RedisServer | RedisCluster:

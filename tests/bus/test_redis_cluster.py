@@ -136,17 +136,16 @@ def test_a_shard_whose_slot_has_moved_is_found_on_its_new_master(own_cluster: Re
     async def main() -> None:
         slot = str(key_slot(b"moving:{0}:meta"))
         source, target = own_cluster.masters[2], own_cluster.masters[0]
-        names = {master: master.command("CLUSTER", "MYID").split(b"\r\n")[1].decode() for master in (source, target)}
         async with working(own_cluster, "moving") as (bus, taker, link, user):
             assert await bus.inbox.append(user, "chat", b"1") == 1
-            target.command("CLUSTER", "SETSLOT", slot, "IMPORTING", names[source])
-            source.command("CLUSTER", "SETSLOT", slot, "MIGRATING", names[target])
+            target.command("CLUSTER", "SETSLOT", slot, "IMPORTING", source.name)
+            source.command("CLUSTER", "SETSLOT", slot, "MIGRATING", target.name)
             keys = source.command("CLUSTER", "GETKEYSINSLOT", slot, "100").decode().split("\r\n")[2::2]
             assert "moving:{0}:meta" in keys
             moved = source.command("MIGRATE", "127.0.0.1", str(target.port), "", "0", "5000", "KEYS", *keys)
             assert moved == b"+OK\r\n"
             for master in own_cluster.masters:
-                master.command("CLUSTER", "SETSLOT", slot, "NODE", names[target])
+                master.command("CLUSTER", "SETSLOT", slot, "NODE", target.name)
             pushed = asyncio.ensure_future(bus.inbox.append(user, "chat", b"2"))  # it comes back: the shard has moved
             assert await pushed == 2
             await back(bus)
