@@ -101,6 +101,23 @@ def test_messages_cross_it_whichever_master_a_process_was_told_and_the_books_are
     run(main())
 
 
+def test_an_engine_that_can_not_start_leaves_no_connection(cluster: RedisCluster) -> None:
+    def connected() -> bool:
+        return any(b"name=unread" in master.command("CLIENT", "LIST") for master in cluster.masters)
+
+    async def main() -> None:
+        bus = RedisBus(f"{cluster.url}?client_name=unread", space="unread", shards=SHARDS)
+        await bus.start()
+        assert connected()
+        await bus.close()
+        assert cluster.masters[0].command("HSET", f"unread:{{{SHARDS - 1}}}:meta", "format", "2") == b":0\r\n"
+        with pytest.raises(EngineError, match="in format 2"):  # the shards before it have been reached
+            await bus.start()
+        await until(lambda: not connected(), "no connection to be left")
+
+    run(main())
+
+
 def test_while_a_master_is_away_sends_are_refused_and_all_goes_on_when_it_returns(cluster: RedisCluster) -> None:
     async def main() -> None:
         async with working(cluster, "away") as (bus, taker, link, user):

@@ -144,13 +144,14 @@ class RedisBus:
         self.inbox.lost(shards)
 
     async def _look_around(self, pipe: Pipe) -> None:
-        connection = await pipe.connect(0)
         try:
-            await self.loads.begin(connection)
-            _, appends = await ask(connection, "CONFIG", "GET", "appendonly")
-        except (RedisError, ValueError):
+            connection = await pipe.connect(0)
+            try:
+                await self.loads.begin(connection)
+                _, appends = await ask(connection, "CONFIG", "GET", "appendonly")
+            finally:
+                await connection.disconnect(nowait=True)
+        except (RedisError, ValueError, OSError, TimeoutError):
             return  # it is not for us to know
-        finally:
-            await connection.disconnect(nowait=True)
         if appends != b"yes":
             log.warning("Redis keeps nothing (appendonly no): what was acknowledged is lost when it restarts")

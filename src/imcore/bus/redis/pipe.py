@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 from redis.asyncio import ConnectionPool
@@ -16,7 +18,9 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import AuthenticationError, AuthorizationError, RedisError
 
 from ...errors import EngineError
-from .connection import ANSWER_S, AWAY, Place, connect, explain
+from .connection import ANSWER_S, AWAY, connect, explain
+from .nodes import Nodes
+from .reader import ask
 from .script import Keys
 from .way import Done, Way
 
@@ -39,6 +43,7 @@ class Pipe:
         self._pool = pool
         self._limits = limits
         self._lost = lost
+        self._nodes: Nodes | None = None
         self._ways: list[Way] = []
         self._of: list[Way] = []  # by shard
 
@@ -90,15 +95,7 @@ class Pipe:
         """Connect for the first time. Raises `EngineError`."""
         try:
             async with asyncio.timeout(ANSWER_S):
-                groups, nodes = await self._look()
-                self._ways = [
-                    Way(self._pool, self.client, self.keys, self._limits, group, self._lost, self._changed, nodes)
-                    for group in groups
-                ]
-                self._of = [way for shard in range(self.keys.shards) for way in self._ways if shard in way.shards]
-                for way in self._ways:
-                    await way.open()
-                self.up = True
+                await self._open()
         except (*AWAY, TimeoutError, RedisError) as error:
             hint = "is it running, and is [bus] url right?"
             if isinstance(error, (AuthenticationError, AuthorizationError)):
@@ -110,6 +107,8 @@ class Pipe:
         async with asyncio.TaskGroup() as tasks:
             for way in self._ways:
                 tasks.create_task(way.run())
+            if self._nodes is not None:
+                tasks.create_task(self._nodes.follow(partial(self.connect, 0)))
 
     async def quiet(self) -> None:
         """Until everything that was asked for has been answered."""
@@ -123,14 +122,33 @@ class Pipe:
         for way in self._ways:
             way.abandon(self.trouble())
 
-    async def _look(self) -> tuple[list[Sequence[int]], set[Place] | None]:
-        """Which shards go one way, and what is known of a cluster's nodes."""
+    async def _open(self) -> None:
+        shards = range(self.keys.shards)
+        together: list[Sequence[int]] = [shards]
+        self._nodes = await self._look()
+        if self._nodes is not None:
+            together = [[shard] for shard in shards]
+        self._ways = [
+            Way(self._pool, self.client, self.keys, self._limits, group, self._lost, self._changed, self._nodes)
+            for group in together
+        ]
+        self._of = [way for shard in shards for way in self._ways if shard in way.shards]
+        async with AsyncExitStack() as unfinished:
+            for way in self._ways:
+                unfinished.push_async_callback(way.hang_up)
+                await way.open()
+            unfinished.pop_all()
+        self.up = True
+
+    async def _look(self) -> Nodes | None:
+        """The nodes, if it is a cluster."""
         connection = await connect(self._pool)
         try:
-            await connection.send_packed_command(connection.pack_command("INFO", "cluster"))
-            if b"cluster_enabled:1" in await connection.read_response():
-                return [[shard] for shard in range(self.keys.shards)], set()
-            return [range(self.keys.shards)], None
+            if b"cluster_enabled:1" not in await ask(connection, "INFO", "cluster"):
+                return None
+            nodes = Nodes(self._pool)
+            await nodes.learn(connection)
+            return nodes
         finally:
             await connection.disconnect(nowait=True)
 

@@ -18,15 +18,11 @@ from typing import Any
 
 from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import (
-    AskError,
-    OutOfMemoryError,
-    RedisError,
-    ResponseError,
-)
+from redis.exceptions import MovedError, OutOfMemoryError, RedisError, ResponseError
 
 from ...errors import EngineError
 from .connection import ANSWER_S, AWAY, Broken, Place, check_version, connect, explain
+from .nodes import Nodes
 from .packing import pack
 from .script import Keys, draining_source, source
 
@@ -87,7 +83,7 @@ _MUST = frozenset([b"settle", b"bury", b"taken", b"forget", b"release", b"no_mem
 class Way:
     """client: this process's name in Redis. limits: count, size, age_ms and device_ttl_ms of an inbox. shards: those
     that go this way. lost: told which shards hold another history now. changed: called when Redis goes, and when it has
-    come back. nodes: a cluster's, as far as known: one of them knows where a shard has gone; None: it is none."""
+    come back. nodes: of a cluster; None: it is none."""
 
     def __init__(
         self,
@@ -98,7 +94,7 @@ class Way:
         shards: Iterable[int],
         lost: Callable[[set[int]], None],
         changed: Callable[[], None],
-        nodes: set[Place] | None,
+        nodes: Nodes | None,
     ) -> None:
         self.up = False
         """Redis answered when it was last asked."""
@@ -113,7 +109,6 @@ class Way:
         self._lost = lost
         self._changed = changed
         self._nodes = nodes
-        self._asked = 0
         self._parts: deque[_Part] = deque()  # sent, in order
         self._fresh: deque[_Part] = deque()  # to be sent
         self._sent = asyncio.Event()
@@ -151,19 +146,19 @@ class Way:
                     await self._work(self._connection)
                 except (*AWAY, TimeoutError, RedisError, EngineError, ExceptionGroup) as error:
                     why = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
-                    if isinstance(why, AskError):
-                        self._go_to(why)
-                    if not isinstance(why, (*AWAY, TimeoutError, RedisError, EngineError)):
-                        log.critical("the way to Redis failed", exc_info=why)
-                    elif self.up:
-                        log.error("Redis is away: %s", explain(why))
-                    self.up = False
-                    self._changed()
-                await self._hang_up()
+                    self._seek(why)
+                    self._gone(why)
+                await self.hang_up()
                 await asyncio.sleep(random.uniform(0, min(PAUSE_S, 0.05 * 2 ** min(tries, 10))))
                 tries += 1
         finally:
-            await self._hang_up()
+            await self.hang_up()
+
+    async def hang_up(self) -> None:
+        """No connection is left."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.disconnect(nowait=True)
 
     def abandon(self, error: EngineError) -> None:
         """Whoever still waits is told this, and waits no longer."""
@@ -178,13 +173,27 @@ class Way:
         _tell(ops, error)
         self.idle.set()
 
+    def _seek(self, why: Exception) -> None:
+        """In a cluster: where the next try goes."""
+        if self._nodes is None:
+            return
+        if isinstance(why, MovedError):
+            self.place = self._nodes.moved(why, self.place)
+        elif self._connection is None:  # that node did not even let us in
+            self.place = self._nodes.another(self.place)
+
+    def _gone(self, why: Exception) -> None:
+        """Redis is away."""
+        if not isinstance(why, (*AWAY, TimeoutError, RedisError, EngineError)):
+            log.critical("the way to Redis failed", exc_info=why)
+        elif self.up:
+            log.error("Redis is away: %s", explain(why))
+        self.up = False
+        self._changed()
+
     async def _reconnect(self) -> AbstractConnection:
-        try:
-            async with asyncio.timeout(ANSWER_S):
-                connection = await self._connect()
-        except (Broken, TimeoutError, OSError):
-            self._look_elsewhere()
-            raise
+        async with asyncio.timeout(ANSWER_S):
+            connection = await self._connect()
         if not self.up:
             self.up = True
             log.warning("Redis is back")
@@ -196,9 +205,9 @@ class Way:
             connection = await connect(self._pool, self.place)
             try:
                 await self._prepare(connection)
-            except AskError as error:
+            except MovedError as error:
                 await connection.disconnect(nowait=True)
-                self._go_to(error)
+                self._seek(error)
             except BaseException:
                 await connection.disconnect(nowait=True)
                 raise
@@ -217,20 +226,6 @@ class Way:
         self._draining_sha = await connection.read_response()
         check_version(await connection.read_response())
         await self._mark(connection)
-
-    def _go_to(self, error: AskError) -> None:
-        """A node of the cluster says which other one has the slot."""
-        if self._nodes is not None:
-            host = error.host or (self.place[0] if self.place is not None else "")
-            self.place = (host, error.port)
-            self._nodes.add(self.place)
-
-    def _look_elsewhere(self) -> None:
-        """This node of the cluster does not answer: another one may know who has its slots now."""
-        if self._nodes is not None:
-            known = [None, *sorted(self._nodes)]
-            self._asked += 1
-            self.place = known[self._asked % len(known)]
 
     async def _mark(self, connection: AbstractConnection) -> None:
         """Is this the history that we know?"""
@@ -259,11 +254,6 @@ class Way:
         if changed:
             log.error("Redis has lost its newest messages: %d shards have a new epoch, clients are told", len(changed))
             self._lost(changed)
-
-    async def _hang_up(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.disconnect(nowait=True)
 
     async def _work(self, connection: AbstractConnection) -> None:
         """Write and read at the same time. A shard has one call under way; different shards overlap."""
