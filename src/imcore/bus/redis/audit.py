@@ -85,7 +85,7 @@ def settle_letter(url: str, space: str, number: int, action: Action) -> bool:
     with _talking(url, space) as (client, keys):
         number, shard = divmod(number, keys.shards)
         words = ("audit", 0, 0, 0, 0, 0, 0, "letter", 2, number, action)
-        return bool(client.eval(source(), 1, keys.meta(shard), *words)[3][0])
+        return bool(client.eval(source(), 2, *keys.named(shard), *words)[3][0])
 
 
 def _counters(client: Client, keys: Keys) -> list[Any]:

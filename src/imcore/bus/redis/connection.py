@@ -23,11 +23,12 @@ from redis.exceptions import TimeoutError as Late
 
 from ...errors import EngineError
 
-__all__ = ["ANSWER_S", "AWAY", "Broken", "Place", "check_version", "connect", "connect_pool", "explain"]
+__all__ = ["ANSWER_S", "AWAY", "MOVING", "Broken", "Place", "check_version", "connect", "connect_pool", "explain"]
 
+MOVING = AskError, TryAgainError
+"""A cluster moves the slot, or has moved it (`MovedError` is an `AskError`)."""
 AWAY = (
-    Broken, Late, OSError, BusyLoadingError, ClusterDownError, MasterDownError, ReadOnlyError, NoScriptError, AskError,
-    TryAgainError,
+    Broken, Late, OSError, BusyLoadingError, ClusterDownError, MasterDownError, ReadOnlyError, NoScriptError, *MOVING,
 )  # fmt: skip
 """What means that Redis is away for now, or elsewhere: try again."""
 ANSWER_S = 5.0

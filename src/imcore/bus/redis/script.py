@@ -36,8 +36,13 @@ class Keys:
         return crc32(name.encode()) % self.shards
 
     def meta(self, shard: int) -> bytes:
-        """What a batch names as its key."""
+        """What is known of the shard."""
         return self.tags[shard] + b"meta"
+
+    def named(self, shard: int) -> tuple[bytes, bytes]:
+        """What a batch names: `meta`, and a key that is never there, for which a cluster that moves the slot refuses it
+        as a whole. Else it would fail in its middle, at the first key that has gone or is new."""
+        return self.meta(shard), self.tags[shard]
 
     def queue(self, shard: int) -> bytes:
         """The uplink queue."""

@@ -18,10 +18,10 @@ from typing import Any
 
 from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import MovedError, OutOfMemoryError, RedisError, ResponseError
+from redis.exceptions import MovedError, OutOfMemoryError, RedisError, ResponseError, TryAgainError
 
 from ...errors import EngineError
-from .connection import ANSWER_S, AWAY, Broken, Place, check_version, connect, explain
+from .connection import ANSWER_S, AWAY, MOVING, Broken, Place, check_version, connect, explain
 from .nodes import Nodes
 from .packing import pack
 from .script import Keys, draining_source, source
@@ -118,6 +118,7 @@ class Way:
         self.idle.set()
         self._number = 0
         self._connection: AbstractConnection | None = None
+        self._moves_since: float | None = None  # loop.time()
         self._sha = self._draining_sha = b""
 
     def do(self, shard: int, name: bytes, args: tuple[Any, ...], done: Done | None = None, size: int = 0) -> None:
@@ -147,7 +148,8 @@ class Way:
                 except (*AWAY, TimeoutError, RedisError, EngineError, ExceptionGroup) as error:
                     why = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
                     self._seek(why)
-                    self._gone(why)
+                    if not self._only_moves(why):
+                        self._gone(why)
                 await self.hang_up()
                 await asyncio.sleep(random.uniform(0, min(PAUSE_S, 0.05 * 2 ** min(tries, 10))))
                 tries += 1
@@ -179,8 +181,17 @@ class Way:
             return
         if isinstance(why, MovedError):
             self.place = self._nodes.moved(why, self.place)
-        elif self._connection is None:  # that node did not even let us in
+        elif self._connection is None and not isinstance(why, MOVING):  # that node did not even let us in
             self.place = self._nodes.another(self.place)
+
+    def _only_moves(self, why: Exception) -> bool:
+        """The slot moves: that may take as long as any other answer."""
+        if not self.up or not isinstance(why, MOVING):
+            return False
+        now = asyncio.get_running_loop().time()
+        if self._moves_since is None:
+            self._moves_since = now
+        return now < self._moves_since + ANSWER_S
 
     def _gone(self, why: Exception) -> None:
         """Redis is away."""
@@ -194,6 +205,7 @@ class Way:
     async def _reconnect(self) -> AbstractConnection:
         async with asyncio.timeout(ANSWER_S):
             connection = await self._connect()
+        self._moves_since = None
         if not self.up:
             self.up = True
             log.warning("Redis is back")
@@ -213,7 +225,7 @@ class Way:
                 raise
             else:
                 return connection
-        raise Broken("the nodes of the cluster do not agree on where a slot is")
+        raise TryAgainError("the nodes of the cluster do not agree on where a slot is")
 
     async def _prepare(self, connection: AbstractConnection) -> None:
         commands: list[tuple[Any, ...]] = [
@@ -323,7 +335,7 @@ class Way:
 
     def _command(self, part: _Part) -> tuple[Any, ...]:
         words: list[Any] = [
-            "EVALSHA", self._draining_sha if part.drains else self._sha, 1, self._keys.meta(part.shard),
+            "EVALSHA", self._draining_sha if part.drains else self._sha, 2, *self._keys.named(part.shard),
             self._client, part.number, int(part.remember), *self._limits,
         ]  # fmt: skip
         for name, args, _ in part.ops:

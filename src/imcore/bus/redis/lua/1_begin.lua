@@ -1,6 +1,7 @@
 #!lua
 -- A batch of operations on one shard, in the order of their calls: all that an engine does to Redis goes through here.
--- KEYS[1] is the shard's `meta`; every other key begins like it, so it has the same hash tag and the same slot.
+-- KEYS[1] is the shard's `meta`; every other key begins like it, so it has the same hash tag and the same slot. KEYS[2] is
+-- never there: a cluster that moves the slot does not begin what names it.
 -- ARGV: client, number of the batch, whether to remember its results, what is there at most (messages of an inbox, its
 -- bytes, age and device_ttl in ms), then each operation: its name, how many arguments, the arguments.
 -- Answer: {position, messages in the queue, epoch, results}.
