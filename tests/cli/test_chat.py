@@ -62,7 +62,6 @@ def test_a_file_goes_from_one_to_the_other(tmp_path: Path) -> None:
     place = Place(tmp_path)
     data = os.urandom(300_000)
     (tmp_path / "clip.mp4").write_bytes(data)
-    (tmp_path / "got").mkdir()
     with place.serving():
         alice = place.start("chat", "--as", "alice", "--to", "bob", stdin=True)
         bob = place.start("chat", "--as", "bob", "--to", "alice", "--files", "got", stdin=True)

@@ -32,7 +32,12 @@ LONGEST = 65536
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument("--to", type=utf8, required=True, metavar="NAME", help="whom to talk with")
-    parser.add_argument("--files", default=".", metavar="DIR", help="where files that are fetched go (%(default)s)")
+    parser.add_argument(
+        "--files",
+        default=".",
+        metavar="DIR",
+        help="where files that are fetched go, made if it is not there (%(default)s)",
+    )
     parser.add_argument(
         "--media-point",
         action="append",

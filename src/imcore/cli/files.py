@@ -82,6 +82,11 @@ class Files:
             note(f"/get: expected a number from 1 to {len(self._known)}" if self._known else "/get: no file came yet")
             return
         reference = self._known[number - 1]
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            note(f"not fetched: {self._folder}: expected a folder, or a place for one: {error.strerror}")
+            return
         path = self._free(reference.name or f"file-{reference.id[:8]}")
         self._saving.add(path)
         try:
