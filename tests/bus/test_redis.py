@@ -33,10 +33,11 @@ async def process(server: RedisServer, **options: Any) -> AsyncIterator[RedisBus
         await bus.close()
 
 
-def waiting(bus: RedisBus, name: str) -> int:
-    """Operations that gather for the shard of this user or room."""
-    shard = pipe(bus).keys.shard(name)
-    return len(pipe(bus)._of[shard].shards[shard].ops)
+def waiting(bus: RedisBus, name: str) -> tuple[int, int]:
+    """Operations that gather for the shard of this user or room, and the bytes of their bodies."""
+    number = pipe(bus).keys.shard(name)
+    shard = pipe(bus)._of[number].shards[number]
+    return len(shard.ops), shard.size
 
 
 class TestProcesses:
@@ -212,6 +213,22 @@ class TestProcesses:
 
         run(main())
 
+    def test_what_is_said_elsewhere_goes_in_calls_that_its_bytes_keep_small(self, server: RedisServer) -> None:
+        async def main() -> None:
+            async with process(server) as bus:
+                server.stop(True)
+                bus.inbox.newest("alice", lambda head: None)
+                await asyncio.sleep(0)  # from here on all gathers behind what is on its way
+                said = [asyncio.ensure_future(bus.push.say("alice", "phone", "hall", bytes(60_000))) for _ in range(50)]
+                cast = [asyncio.ensure_future(bus.push.broadcast("alice", bytes(60_000))) for _ in range(50)]
+                await asyncio.sleep(0)
+                assert waiting(bus, "alice")[1] >= 99 * 60_000
+                server.stop(False)
+                assert await asyncio.gather(*said) == [False] * 50
+                await asyncio.gather(*cast)
+
+        run(main())
+
     def test_who_asks_much_has_one_question_on_its_way(self, server: RedisServer) -> None:
         async def main() -> None:
             async with process(server) as bus:
@@ -223,7 +240,7 @@ class TestProcesses:
                     bus.inbox.newest("alice", first.append)
                 for heads in others:
                     bus.inbox.newest("alice", heads.append)
-                assert waiting(bus, "alice") == 1
+                assert waiting(bus, "alice") == (1, 0)
                 server.stop(False)
                 await until(lambda: all(others))
                 assert (first, others) == ([1, 1], [[1]] * 1000)
@@ -247,7 +264,7 @@ class TestProcesses:
                     assert one.push.joined("one", "yard")
                     one.push.left("one", "yard")
                 assert one.push.joined("one", "hall")
-                assert waiting(one, "hall") <= 2
+                assert waiting(one, "hall")[0] <= 2
                 assert [one.push.joined("one", f"room {n}") for n in range(12)] == [True] * 8 + [False] * 4
                 server.stop(False)
                 await pipe(one).quiet()

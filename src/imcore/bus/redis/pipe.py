@@ -65,7 +65,7 @@ class Pipe:
         """Do it soon, behind what was asked for before. size: of its body."""
         self._of[shard].do(shard, name, args, done, size)
 
-    def ask(self, shard: int, name: bytes, *args: Any) -> asyncio.Future[Any]:
+    def ask(self, shard: int, name: bytes, *args: Any, size: int = 0) -> asyncio.Future[Any]:
         """The same for who waits. The future raises `EngineError`; at once if Redis is away."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         if not self.up or self.closed:
@@ -80,7 +80,7 @@ class Pipe:
             else:
                 future.set_result(result)
 
-        self.do(shard, name, args, done)
+        self.do(shard, name, args, done, size)
         return future
 
     def trouble(self) -> EngineError:

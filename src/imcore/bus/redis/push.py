@@ -138,7 +138,7 @@ class RedisPush:
 
     async def say(self, user: str, device: str, room: str, body: bytes) -> bool:
         """Hand it to the node where the device hears. Raises `EngineError`."""
-        return bool(await self._pipe.ask(self._pipe.keys.shard(user), b"say", user, device, room, body))
+        return bool(await self._pipe.ask(self._pipe.keys.shard(user), b"say", user, device, room, body, size=len(body)))
 
     async def broadcast(self, room: str, body: bytes) -> None:
         """Hand a transient message to every node that has members. Raises `EngineError`."""
@@ -149,7 +149,7 @@ class RedisPush:
         here = self._nodes.get(self.here)
         if here is not None and room in here.rooms:
             here.room(room, body)
-        await self._pipe.ask(shard, b"broadcast", room, body, self.here)
+        await self._pipe.ask(shard, b"broadcast", room, body, self.here, size=len(body))
 
     def wake(self, wake: Wake) -> None:
         """Something was appended by this process; its own node is told at once, those of one turn together."""
