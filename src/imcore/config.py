@@ -175,6 +175,9 @@ class Limits(_Section, frozen=True, kw_only=True):
         Positive,
         Meta(description="links of the node that messages come down on, beyond which new ones are refused for a while"),
     ] = 1_000_000
+    user_links: Annotated[
+        Positive, Meta(description="links of one user on the node, beyond which those of further devices are refused")
+    ] = 128
     late_ms: Annotated[
         int,
         Meta(

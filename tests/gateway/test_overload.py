@@ -36,6 +36,29 @@ def test_beyond_its_links_a_node_refuses_new_ones_with_a_time_to_come_back(tmp_p
     run(main())
 
 
+def test_a_user_has_a_bounded_number_of_links_and_a_device_that_comes_again_makes_room_for_itself(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        async with running(tmp_path, limits=Limits(user_links=2, drain_s=0.1)) as here, AsyncExitStack() as links:
+            phone, tablet, again, watch, bob, back = [
+                await links.enter_async_context(Wire(here.address)) for _ in range(6)
+            ]
+            await phone.greet("alice", device="phone")
+            await tablet.greet("alice", device="tablet", role="down")
+            watch.say(hello("alice", device="watch", role="up"))
+            answer = await watch.hear()
+            assert (answer.type, answer.map["code"], answer.map["retry_ms"]) == (ERROR, "rate_limited", 60_000)
+            await bob.greet("bob")
+            await again.greet("alice", device="phone")
+            assert (await phone.hear()).map["code"] == "superseded"
+            tablet.writer.transport.abort()
+            await until(lambda: here.gateway.counters.links == 2)
+            await back.greet("alice", device="watch", role="up")
+
+    run(main())
+
+
 def test_a_node_that_is_late_with_its_work_takes_no_new_links_and_serves_those_it_has(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,6 +37,9 @@ __all__ = ["Gateway"]
 
 _log = logging.getLogger(__name__)
 
+MANY_MS = 60_000
+"""After so long a device comes back whose user has too many links."""
+
 _PHASES: dict[Role, Phase] = {"down": Phase.GATEWAY_DOWN, "up": Phase.GATEWAY_UP, "both": Phase.GATEWAY_BOTH}
 
 
@@ -272,6 +275,8 @@ class Gateway:
             return
         if self._draining:
             self._turn_away(link)
+        elif self._has_many(user, hello.device):
+            link.farewell("rate_limited", f"expected at most {self.limits.user_links} links of one user", MANY_MS)
         elif (refusal := self.admission.link(hello.role)) is not None:
             link.farewell(refusal.code, refusal.text, refusal.retry_ms)
         else:
@@ -318,6 +323,11 @@ class Gateway:
             async with asyncio.timeout(self.limits.handshake_s):
                 user = await user
         return checked_user(user)
+
+    def _has_many(self, user: str, device: str) -> bool:
+        """The user has as many links as may be, and none of them makes room because it is this device's."""
+        links = self.links(user)
+        return len(links) >= self.limits.user_links and all(link.device != device for link in links)
 
     def _seat(self, link: ServerLink, route: Route) -> None:
         """From here on this link is found by its user: it hears of wake-ups, and of who takes over from it."""

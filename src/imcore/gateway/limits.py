@@ -32,6 +32,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Messages of one link that are not durable yet: beyond it the link is not read from."""
     links: Annotated[int, Meta(ge=1)] = 1_000_000
     """Links of the node that messages come down on: beyond it new ones are refused, with a time to come back."""
+    user_links: Annotated[int, Meta(ge=1)] = 128
+    """Links of one user on the node: beyond it those of further devices are refused."""
     late_ms: Annotated[int, Meta(ge=10)] = 1000
     """How late the loop may be: beyond it new links are refused, with a time to come back."""
     up_links: Annotated[int, Meta(ge=1)] = 100_000
