@@ -1,4 +1,4 @@
-"""Decoding (wire: "The frame"), against the plain-Python model and by example: no cut changes a result."""
+"""Decoding (wire: "Frames"), against the plain-Python model and by example: no cut changes a result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Encoding (wire: "The frame"), and the frame as a value."""
+"""Encoding (wire: "Frames"), and the frame as a value."""
 
 from __future__ import annotations
 

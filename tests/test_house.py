@@ -21,6 +21,13 @@ WITHOUT_A_MODEL = {"_hub", "_room", "_stream"}  # the oracle of a socket is a so
 MODULES = sorted(PACKAGE.rglob("*.py"))
 PAPERS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
+SOURCES = sorted(
+    path
+    for folder in ("src", "tests", "benchmarks", "fuzz", "tools", "examples")
+    for path in (ROOT / folder).rglob("*")
+    if path.suffix in {".py", ".pyi", ".pyx", ".pxd", ".h", ".js", ".sh", ".md"} and "node_modules" not in path.parts
+)
+
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
@@ -121,6 +128,23 @@ class TestPapers:
         links = re.findall(r"\]\(([^)#\s]+)", path.read_text())
         missing = [link for link in links if "://" not in link and not (path.parent / link).exists()]
         assert not missing
+
+    def test_what_the_sources_cite_is_there(self) -> None:
+        protocol = (ROOT / "docs" / "protocol.md").read_text()
+        sections = set(re.findall(r"^##+ (.*)$", protocol, re.MULTILINE))
+        words = set(re.findall(r"`([^`\n]+)`", protocol)) | set(re.findall(r"/im/\w+", protocol))
+        wrong = []
+        for path in [*SOURCES, *PAPERS]:
+            text = re.sub(r"\s*\n[\s#]*", " ", path.read_text())  # a citation may go over a line's end
+            for section, word in re.findall(r'\bwire: (?:"([^"]+)"|`([^`]+?)[`.])', text):
+                if section not in sections if section else word not in words:
+                    wrong.append(f"{relative(path)}: wire: {section or word}")
+            wrong += [
+                f"{relative(path)}: {document}"
+                for document in re.findall(r"\bdocs/[\w-]+\.(?:md|svg|json)\b", text)
+                if not (ROOT / document).exists()
+            ]
+        assert not wrong, "`wire` is docs/protocol.md"
 
     def test_the_index_names_every_document(self) -> None:
         index = (ROOT / "docs" / "README.md").read_text()

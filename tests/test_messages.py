@@ -1,4 +1,4 @@
-"""The control maps (wire: "The control maps"): what may be in them, and what is refused by name."""
+"""The control maps (wire: "Control maps"): what may be in them, and what is refused by name."""
 
 from __future__ import annotations
 

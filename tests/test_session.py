@@ -1,4 +1,4 @@
-"""The table of moves against the wire: written by hand from "The frame" and "Order of a link", not from the code."""
+"""The table of moves against the wire: written by hand from "Frames" and "The life of a link", not from the code."""
 
 from __future__ import annotations
 

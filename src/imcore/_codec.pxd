@@ -1,4 +1,4 @@
-# The frame at C level (wire: "The frame"): a borrowed view, the check that makes one, and the header that starts one.
+# The frame at C level (wire: "Frames"): a borrowed view, the check that makes one, and the header that starts one.
 # Everything here works on the caller's memory, allocates nothing and never looks past `n`.
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t

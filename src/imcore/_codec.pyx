@@ -1,6 +1,6 @@
 # cython: annotation_typing=False
 # Annotations tell people; checks are our own, since Cython's refuse subclasses and every buffer but `bytes`.
-"""The frame codec (wire: "The frame"): bytes to frames and back, from any cut, within a limit.
+"""The frame codec (wire: "Frames"): bytes to frames and back, from any cut, within a limit.
 
 It knows what a frame is, never what one means or when it may come: that is `session`'s. No clock, socket or logging.
 What it is given is either decoded or answered by a `FrameError`, and never stored beyond the limit in force.

@@ -38,7 +38,7 @@ RELAY = DO_RELAY
 cdef enum:
     NEW_INPUT = 8 * 1024        # what a link gets of a turn before it may send more than HELLO
     PAD = 11
-    PAD_MOST = 4096             # wire: "The frame"
+    PAD_MOST = 4096             # wire: "Frames"
     T_PONG = 4
     T_MSG = 5
     T_ACK = 6

@@ -1,4 +1,4 @@
-"""The control maps as structs (wire: "The control maps"), with their limits; MessagePack in, MessagePack out.
+"""The control maps as structs (wire: "Control maps"), with their limits; MessagePack in, MessagePack out.
 
 Unknown keys are ignored. A missing key, a wrong type or an over-long string is a `BadHello` that names the key.
 """

@@ -1,4 +1,4 @@
-"""Which frame may come when, from which side, as a table (wire: "Order of a link"). An illegal frame is a missing key.
+"""Which frame may come when, from which side: a table (wire: "The life of a link"). An illegal frame is a missing key.
 
 Sans-I/O: nothing here reads, writes or waits. `moves` turns one row of the table into the form that a link looks frames
 up in without a step of Python: one byte for each type and each combination of flags.

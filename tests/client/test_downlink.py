@@ -46,7 +46,7 @@ class InboxWalk(RuleBasedStateMachine):
 
     @rule()
     def link(self) -> None:
-        """A new link, as a gateway welcomes it (wire: "Order of a link", 3 to 5)."""
+        """A new link, as a gateway welcomes it (wire: "Messages down")."""
         asked = self.downlink.resume
         resumed = True
         if asked is None:

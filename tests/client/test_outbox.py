@@ -497,7 +497,7 @@ class TestDeadlines:
 
 
 class TestTakingBack:
-    """Cancelling `send` (wire: "Order of a link", 6)."""
+    """Cancelling `send` (wire: "Messages up")."""
 
     @pytest.mark.parametrize("kept", [False, True])
     def test_what_was_never_sent_is_gone(self, tmp_path: Path, kept: bool) -> None:

@@ -1,4 +1,4 @@
-"""The gateway as an independent client meets it (wire: "Order of a link")."""
+"""The gateway as an independent client meets it (wire: "The life of a link")."""
 
 from __future__ import annotations
 

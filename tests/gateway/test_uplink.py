@@ -1,4 +1,4 @@
-"""One link's way up, against a queue that decides when and how the test says (wire: "Order of a link", 6)."""
+"""One link's way up, against a queue that decides when and how the test says (wire: "Messages up")."""
 
 from __future__ import annotations
 

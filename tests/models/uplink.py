@@ -1,4 +1,4 @@
-"""The gateway's side of the uplink rule (wire: "Order of a link", 6) in plain Python.
+"""The gateway's side of the uplink rule (wire: "Messages up") in plain Python.
 
 One integer for each device, and for each link the number that was refused and has not come again.
 """

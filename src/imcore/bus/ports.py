@@ -205,7 +205,7 @@ class Inbox(Protocol):
         of another epoch now: such links must begin again."""
 
     async def open(self, user: str, device: str, resume: Resume | None, fresh: str, *, down: bool = True) -> Opening:
-        """A device comes. `resume` acknowledges everything up to it (wire: "Order of a link", 3 to 5). With `down`
+        """A device comes. `resume` acknowledges everything up to it (wire: "Messages down"). With `down`
         False it comes only to send: it gets no cursor, and nothing is kept for it."""
 
     def append(self, user: str, route: str, body: bytes, key: str | None = None) -> asyncio.Future[int]:

@@ -25,7 +25,7 @@ __all__ = ["HELP", "add_arguments", "run"]
 HELP = "send lines from standard input"
 
 LONGEST = 16 * 1024 * 1024
-"""Bytes of a line: no frame may be longer (wire: "The frame")."""
+"""Bytes of a line: no frame may be longer (wire: "Frames")."""
 COUNT = 256
 """Messages under way at once."""
 SIZE = 8 * 1024 * 1024

@@ -1,4 +1,4 @@
-"""What comes down: every inbox message once and in order, from the link to the application (wire: "Order of a link").
+"""What comes down: every inbox message once and in order, from the link to the application (wire: "Messages down").
 
 Sans-I/O. Two numbers matter: what the application has *taken* (it came back for the next one), which is the resume
 point; and what *this link* has brought, above which nothing may be acknowledged on it. What lies between them waits

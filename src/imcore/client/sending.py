@@ -23,7 +23,7 @@ from .uplink import UNSURE, WITHDRAWN, Entry, Outbox
 __all__ = ["Receipt", "Sending", "Settled", "again", "check"]
 
 ROUTE_MOST = 255
-"""Bytes of a route (wire: "The frame")."""
+"""Bytes of a route (wire: "Frames")."""
 
 
 class Receipt(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""The outbox: what this device sends, from `add` until it is durable, refused or given up (wire: "Order of a link", 6).
+"""The outbox: what this device sends, from `add` until it is durable, refused or given up (wire: "Messages up").
 
 Sans-I/O: it says which frame goes next and is told what came; it never reads, writes or waits. Its rules:
 

@@ -1,4 +1,4 @@
-"""One link's way up: MSG → queue → ACK, in order of arrival (wire: "Order of a link", 6).
+"""One link's way up: MSG → queue → ACK, in order of arrival (wire: "Messages up").
 
 A repeat is answered again and not processed again. Behind a refusal every later number is refused until the refused one
 comes again, as itself or given up: so one integer for each device recognises every repeat.

@@ -231,7 +231,7 @@ class EmbeddedInbox:
         self._core.reader.ask(lambda connection: _heads(connection, names)).add_done_callback(answer)
 
     def _begin(self, user: User, device: Device, resume: Resume | None, fresh: str) -> tuple[int, bool]:
-        """Where delivery begins, and whether nothing is missing (wire: "Order of a link", 3 to 5 and 7)."""
+        """Where delivery begins, and whether nothing is missing (wire: "Messages down")."""
         if resume is not None:
             if resume.epoch != self._epoch or resume.seq > user.head or resume.seq + 1 < user.first:
                 return user.first, False
