@@ -285,6 +285,9 @@ class Media(_Section, frozen=True, kw_only=True):
     rate: Annotated[int, Meta(ge=0, description="bytes a second of one user's uploads together, 0 = any")] = 0
     parallel: Annotated[Positive, Meta(description="uploads of one user at once")] = 16
     quota: Annotated[Positive, Meta(description="bytes that one user may keep")] = 10 * 1024 * 1024 * 1024
+    files: Annotated[
+        Positive, Meta(description="files that one user may keep, with the uploads under way, however small")
+    ] = 100_000
     expire_s: Annotated[Positive, Meta(description="an upload that nobody goes on with is given up, seconds")] = 86400
     keep_s: Annotated[int, Meta(ge=0, description="how long a file is kept, seconds, 0 = until it is deleted")] = 0
     link_s: Annotated[Positive, Meta(description="how long a link holds, seconds")] = 3600
@@ -341,6 +344,7 @@ class Config(_Section, frozen=True, kw_only=True):
             rate=media.rate,
             parallel=media.parallel,
             quota=media.quota,
+            files=media.files,
             expire_s=media.expire_s,
             keep_s=media.keep_s,
             link_s=media.link_s,

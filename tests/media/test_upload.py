@@ -338,6 +338,36 @@ class TestLimits:
 
         run(work())
 
+    def test_files_are_counted_however_small_and_what_is_refused_leaves_nothing_behind(self, tmp_path: Path) -> None:
+        async def work() -> None:
+            async with serving(tmp_path, Limits(quota=1000, files=3)) as service:
+                alice, bob = service.person(), service.person("bob")
+
+                async def tried(length: int) -> int:
+                    return (await alice.tus("POST", "/im/media/uploads", Upload_Length=str(length))).status
+
+                assert [await tried(length) for length in (1001, 0, 0)] == [413, 201, 201]
+                half = await alice.begin(10)
+                assert [await tried(0) for _ in range(3)] == [413] * 3
+                assert (await bob.tus("POST", "/im/media/uploads", Upload_Length="0")).status == 201
+                assert [path.name for path in (tmp_path / "uploads").iterdir()] == [half.rpartition("/")[2]]
+                assert (await alice.tus("DELETE", half)).status == 204
+                assert [await tried(0) for _ in range(2)] == [201, 413]
+
+        run(work())
+
+    def test_parts_make_room_for_the_file_that_they_become(self, tmp_path: Path) -> None:
+        async def work() -> None:
+            async with serving(tmp_path, Limits(files=2)) as service:
+                alice = service.person()
+                first, second = await parts(alice, [b"one", b"two"])
+                answer = await alice.tus("POST", "/im/media/uploads", Upload_Concat=f"final;{first} {second}")
+                assert answer.status == 201, answer.text
+                assert (await alice.tus("POST", "/im/media/uploads", Upload_Length="0")).status == 201
+                assert (await alice.tus("POST", "/im/media/uploads", Upload_Length="0")).status == 413
+
+        run(work())
+
     def test_what_is_deleted_counts_no_more(self, tmp_path: Path) -> None:
         async def work() -> None:
             async with serving(tmp_path, Limits(quota=1000)) as service:

@@ -74,11 +74,14 @@ class Ledger:
             for id, user, length, metadata, partial, expires, boot, synced, became in self._do("SELECT * FROM uploads")
         ]
 
-    def held(self, user: str) -> int:
-        """Bytes of the user's files, and of the uploads under way."""
-        [(files,)] = self._do("SELECT coalesce(sum(size), 0) FROM files WHERE user = ?", user)
-        [(under_way,)] = self._do("SELECT coalesce(sum(length), 0) FROM uploads WHERE user = ? AND became = ''", user)
-        return int(files) + int(under_way)
+    def held(self, user: str) -> tuple[int, int]:
+        """How many files the user has, with the uploads under way, and their bytes."""
+        [(count, size)] = self._do(
+            "SELECT count(*), coalesce(sum(size), 0) FROM (SELECT size FROM files WHERE user = ?1 UNION ALL "
+            "SELECT length FROM uploads WHERE user = ?1 AND became = '')",
+            user,
+        )
+        return int(count), int(size)
 
     def begin(self, row: Row) -> None:
         """There is an upload."""

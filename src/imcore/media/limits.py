@@ -15,6 +15,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     rate: int = 0
     parallel: int = 16
     quota: int = 10 * 1024 * 1024 * 1024
+    files: int = 100_000
     expire_s: int = 86400
     keep_s: int = 0
     link_s: int = 3600

@@ -100,16 +100,25 @@ class Uploads:
         row = Row(new_id(), user, length, metadata, partial, self._expires(), BOOT, 0, "")
         upload = Upload(row, self._folder / row.id, 0)
         upload.sha256 = None if partial else hashlib.sha256()
-        await self._aside(make, upload.path)
-        await self._write(self._begin, row, 0)
+        await self._write(self._begin, row, [])
+        try:
+            await self._aside(make, upload.path)
+        except BaseException:
+            await self._forget(upload)
+            raise
         self._all[row.id] = upload
         return upload
 
-    def _begin(self, row: Row, gives_back: int) -> None:
-        """In the books, within the quota."""
-        held = self._ledger.held(row.user) - gives_back
+    def _begin(self, row: Row, parts: list[Upload]) -> None:
+        """In the books, within what a user may keep. parts: it takes their place."""
+        count, held = self._ledger.held(row.user)
+        count, held = count - len(parts), held - sum(part.row.length for part in parts)
         if held + row.length > self._limits.quota:
             raise Refusal(413, f"expected at most {self._limits.quota} bytes of one user, and there are {held} already")
+        if count >= self._limits.files:
+            raise Refusal(
+                413, f"expected at most {self._limits.files} files of one user: delete some, or finish uploads"
+            )
         self._ledger.begin(row)
 
     async def offset(self, upload: Upload) -> int:
@@ -189,15 +198,15 @@ class Uploads:
             for part in parts:
                 part.row.became = row.id
             try:
-                await self._write(self._begin, row, length)
+                await self._write(self._begin, row, parts)
                 upload.offset = length
                 self._all[row.id] = upload
                 await self._become(upload, sha256, [upload, *parts])
             except BaseException:
                 for part in parts:
                     part.row.became = ""
-                if self._all.pop(row.id, None) is not None:
-                    await self._forget(upload)
+                self._all.pop(row.id, None)
+                await self._forget(upload)
                 raise
         for part in parts:
             await self._aside(_remove, part.path)
