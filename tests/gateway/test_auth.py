@@ -9,6 +9,9 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from hypothesis import given
+from hypothesis import strategies as st
+from jwt.utils import base64url_encode
 
 from imcore.errors import ConfigError, Unauthorized
 from imcore.gateway.auth import anonymous, jwt_authenticator
@@ -48,6 +51,7 @@ def test_a_token_past_its_time_is_expired() -> None:
         "",
         "alice",
         "a.b.c",
+        "\udcff",  # a byte of a header that is no UTF-8
         token("some other secret that is long enough"),
         token(ed25519.Ed25519PrivateKey.generate(), "EdDSA"),
         token(sub=""),
@@ -63,6 +67,12 @@ def test_what_does_not_hold_is_unauthorized(wrong: str) -> None:
     with pytest.raises(Unauthorized) as caught:
         jwt_authenticator([SECRET, pem(ED)])(wrong)
     assert caught.value.code == "unauthorized"
+
+
+@given(st.one_of(st.text(st.characters()), st.binary().map(lambda head: f"{base64url_encode(head).decode()}.e30.x")))
+def test_any_text_is_no_token_that_nobody_signed(wrong: str) -> None:
+    with pytest.raises(Unauthorized):
+        jwt_authenticator([SECRET, pem(ED)])(wrong)
 
 
 def test_a_public_key_never_serves_as_a_secret() -> None:

@@ -46,7 +46,7 @@ def jwt_authenticator(keys: Sequence[str]) -> Authenticate:
     def authenticate(token: str) -> str:
         try:
             algorithm = jwt.get_unverified_header(token).get("alg")
-        except jwt.InvalidTokenError:
+        except (jwt.InvalidTokenError, ValueError, RecursionError):
             raise Unauthorized("expected a JSON Web Token") from None
         for key, algorithms in accepted:
             if algorithm not in algorithms:
