@@ -22,7 +22,7 @@ __all__ = ["HELP", "add_arguments", "run"]
 HELP = "make frames, or read them"
 READ = 65536
 LONGEST = 16 * 1024 * 1024
-"""Bytes of a body: no frame may be longer (wire: "The frame")."""
+"""Bytes of a body: no frame may be longer (wire: "Frames")."""
 ID_MOST = (1 << 64) - 1
 
 
