@@ -163,23 +163,44 @@ class RedisCluster:
             node.start()
         for node in self._nodes:
             self.met(node)
-        for node in self.masters:
-            self._counts_replica(node)
+        if self.replica is not None:
+            self._count(self.replica)
 
     def met(self, node: RedisServer) -> None:
         """Wait until this one knows all the others."""
         node.until(lambda: b"cluster_state:ok" in node.command("CLUSTER", "INFO"))
+
+    def fail_over(self) -> None:
+        """Whichever is the replica takes over in good order, and has the other one for its replica."""
+
+        def replicas() -> list[RedisServer]:
+            return [node for node in self._nodes if node.info("replication")["role"] == "slave"]
+
+        self.masters[0].until(lambda: bool(replicas()))  # one that was a master lately soon knows that it is none
+        (after,) = replicas()
+        after.until(lambda: after.info("replication")["master_link_status"] == "up")
+        self._count(after)
+        asked = 0.0
+
+        def took_over() -> bool:
+            """Who has voted lately does not vote again, and after five seconds Redis tries no more."""
+            nonlocal asked
+            if time.monotonic() > asked + 5.5:
+                asked = time.monotonic()
+                after.command("CLUSTER", "FAILOVER")
+            return after.info("replication")["role"] == "master"
+
+        after.until(took_over)
 
     def close(self) -> None:
         """Nothing is left of it."""
         for node in self._nodes:
             node.close()
 
-    def _counts_replica(self, node: RedisServer) -> None:
-        """Wait until this one does: who is not counted can't be promoted."""
-        if self.replica is not None:
-            port = b":%d\r\n" % self.replica.port
-            node.until(lambda: port in node.command("CLUSTER", "SLOTS"))
+    def _count(self, replica: RedisServer) -> None:
+        """Wait until all count on it: who is not known for a replica can't be promoted."""
+        port = b":%d\r\n" % replica.port
+        replica.until(lambda: all(port in node.command("CLUSTER", "SLOTS") for node in self._nodes))
 
     def _map(self, me: RedisServer) -> str:
         """What this one would have written down if all had met: that would take seconds."""

@@ -74,8 +74,8 @@ def test_nothing_is_lost_when_a_replica_is_promoted_in_good_order(cluster: Redis
             flow = Flow(bus)
             flowing = asyncio.create_task(flow.run())
             await flow.goes_on()
-            assert replica.command("CLUSTER", "FAILOVER") == b"+OK\r\n"
-            await until(lambda: is_master(replica), "the replica to be master", timeout_s=LONG_S)
+            await asyncio.to_thread(cluster.fail_over)
+            assert is_master(replica)
             await flow.goes_on()
             assert not is_master(master)
             flow.end()

@@ -58,9 +58,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None, help="of the first run; a failure names its own")
     parser.add_argument(
         "--engine",
-        choices=["embedded", "redis", "both"],
+        choices=["embedded", "redis", "redis-cluster", "both"],
         default="both",
-        help="under the node; both: half the time each",
+        help="under the node; both: half the time each on embedded and redis",
     )
     args = parser.parse_args()
     mutation = os.environ.get("CHAOS_MUTATION", "")

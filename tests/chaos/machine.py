@@ -98,6 +98,11 @@ class ChaosMachine(RuleBasedStateMachine):
     def store_goes_on(self) -> None:
         self.world.stop_store(False)
 
+    @rule()
+    @precondition(lambda self: self.engine == "redis-cluster")
+    def a_replica_takes_over(self) -> None:
+        self.world.fail_over()
+
     @rule(name=names)
     def kill_an_application(self, name: str) -> None:
         self.world.kill_device(name)

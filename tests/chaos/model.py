@@ -28,6 +28,7 @@ class Counts:
     heard: int = 0
     cuts: int = 0
     kills: int = 0
+    failovers: int = 0
     lost: int = 0
     doubled: int = 0
     reordered: int = 0

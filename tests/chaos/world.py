@@ -18,7 +18,7 @@ from typing import Any
 from imcore.bus.books import Books
 from imcore.bus.embedded.audit import audit
 from imcore.bus.redis.audit import audit as audit_redis
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisCluster, RedisServer
 
 from .model import Broken, Counts, Promise
 from .relay import Relay
@@ -119,6 +119,8 @@ class World:
         self._programs: dict[str, Program] = {}
         # What Redis has answered must not be lost when it is killed, or clients would be told of a gap.
         self._redis = RedisServer(sync="always") if engine == "redis" else None
+        self._cluster = RedisCluster(replica=True, sync="always") if engine == "redis-cluster" else None
+        self._url = store.url if (store := self._redis or self._cluster) is not None else ""
         self._node = self._serve()
         for names in DEVICES.values():
             for name in names:
@@ -180,6 +182,13 @@ class World:
         self._redis.stop(on)
         self.still = on
 
+    def fail_over(self) -> None:
+        """A replica takes over from its master, in good order: else what it had not got would be lost."""
+        assert self._cluster is not None
+        self.counts.failovers += 1
+        self._note_that("a replica takes over")
+        self._cluster.fail_over()
+
     def revive(self) -> None:
         """Start the node again if its own handler took it down."""
         if not self._node.alive:
@@ -230,7 +239,7 @@ class World:
         with self._lock:
             counts = self.promise.verdict()
             missing = [*self._gaps, *self.promise.waiting(), *self.promise.missing()]
-        counts.cuts, counts.kills = self.counts.cuts, self.counts.kills
+        counts.cuts, counts.kills, counts.failovers = self.counts.cuts, self.counts.kills, self.counts.failovers
         self.counts = counts
         if missing or counts.doubled or counts.reordered:
             raise Broken(
@@ -247,13 +256,14 @@ class World:
         for program in (self._node, *self._programs.values()):
             program.kill()
         self.relay.close()
-        if self._redis is not None:
-            self._redis.close()
+        for store in (self._redis, self._cluster):
+            if store is not None:
+                store.close()
         shutil.rmtree(self._folder)
 
     def _books(self) -> Books:
-        if self._redis is not None:
-            return audit_redis(self._redis.url, "imcore")
+        if self._url:
+            return audit_redis(self._url, "imcore")
         return audit(self._folder / "data")
 
     def _quiet(self) -> bool:
@@ -273,7 +283,7 @@ class World:
 
     def _serve(self) -> Program:
         data = str(self._folder / "data")
-        env = {"CHAOS_MUTATION": self._mutation, "CHAOS_REDIS": self._redis.url if self._redis is not None else ""}
+        env = {"CHAOS_MUTATION": self._mutation, "CHAOS_REDIS": self._url}
         node = Program("node", data, heard=lambda line: None, env=env)
         self.relay.target = int(node.ready() or "0")
         return node
