@@ -17,13 +17,15 @@ import pytest
 import uvloop
 
 from imcore import Client, MediaDamaged, Node, Reference, Refused, Unknown
+from imcore.cli.relay import Relay
 from imcore.client import State, media_way
 from imcore.client.connection import Connection
 from imcore.client.media_down import missing, with_piece
 from imcore.client.media_up import PART_LEAST, parts_for
 from imcore.config import Config, Listen, Media
-from imcore.errors import ConfigError
+from imcore.errors import ConfigError, WayError
 from imcore.gateway import identity
+from imcore.ways.finder import Ways
 from tests.client.slow import Slow
 
 BIG = os.urandom(PART_LEAST * 3 + 12_345)
@@ -153,6 +155,37 @@ class TestFiles:
                         await alice.upload(tmp_path / "clip", timeout=1)
                     assert not said
                 assert not os.listdir(tmp_path / "stranger" / "node" / "media" / "uploads")
+
+        uvloop.run(work())
+
+    def test_in_the_middle_of_a_file_a_token_goes_to_no_stranger_on_the_next_network(self, tmp_path: Path) -> None:
+        async def work() -> None:
+            media = Media(listen=[Listen(address="127.0.0.1:0")])
+            async with (
+                serving(tmp_path, media) as node,
+                serving(tmp_path / "stranger", media) as stranger,
+                Relay() as there,
+            ):
+                there.target = node.media_addresses[0]
+                here, said = "home", 0
+
+                def token() -> str:
+                    nonlocal said
+                    said += 1
+                    return "alice"
+
+                keys = [base64.b64encode(identity.kept(tmp_path / "node").public_key().public_bytes_raw()).decode()]
+                ways = Ways.known([there.point], [], keys, None, "phone", None, network=lambda: here)
+                way = media_way.Way(ways, token)
+                async with way.open():
+                    async with way.request("HEAD", f"{media_way.BASE}/uploads/none", fine=(404,)):
+                        assert said == 1
+                    here, there.target = "hotel", stranger.media_addresses[0]
+                    there.cut()
+                    with pytest.raises(WayError, match="somebody else"):
+                        async with way.request("HEAD", f"{media_way.BASE}/uploads/none", fine=(404,)):
+                            pass
+                    assert said == 1
 
         uvloop.run(work())
 

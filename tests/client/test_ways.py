@@ -13,8 +13,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from imcore._codec import ERROR, encode
+from imcore.cli.relay import Relay
 from imcore.client import Client, State, channel
 from imcore.gateway import identity
 from imcore.messages import Error, pack
@@ -298,6 +300,30 @@ def test_where_only_http_passes_it_goes_through_the_tunnel_and_remembers_that(tm
             assert winner is not None
             assert winner.point.scheme == "http"
             assert memory.winner("up") == winner
+
+    run(work())
+
+
+def test_who_goes_the_same_way_again_asks_who_is_there_on_another_network(tmp_path: Path) -> None:
+    async def work() -> None:
+        here, asked = "home", []
+        proves = gateway(key=Ed25519PrivateKey.generate())
+
+        async def stranger(one: Asked, writer: asyncio.StreamWriter) -> None:
+            asked.append(one.target.partition("?")[0])
+            await proves(one, writer)
+
+        async with asyncio.timeout(20), node(tmp_path) as there, Relay() as way, place(stranger) as other:
+            way.target = there.addresses[0]
+            async with device([f"http://{way.point}"], tmp_path, network=lambda: here) as im:
+                await converse(im, 3)
+                here, way.target = "hotel", other.authority  # and nobody tells
+                way.cut()
+                sending = asyncio.create_task(im.send("echo", b"where am I?"))
+                await until(lambda: bool(asked))
+                await asyncio.sleep(0.3)
+                sending.cancel()
+            assert set(asked) == {"/im/probe"}
 
     run(work())
 

@@ -254,7 +254,7 @@ class Channel:
         """A new link, welcomed; raises `LinkClosed` if there is no way in now."""
         self._failures.clear()
         try:
-            if self._settled and self.good is not None:
+            if self._settled and self.good is not None and self._finder.knows(self.good):
                 try:
                     return await self._enter(self.good)
                 except WayError:

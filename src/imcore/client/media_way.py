@@ -159,7 +159,7 @@ class Way:
     async def reach(self) -> tuple[aiohttp.ClientSession, str]:
         """Where requests go now: the way that is used, or one that is found. Raises `WayError`."""
         async with self._finding:
-            if self._good is None:
+            if self._good is None or not self._finder.knows(self._good):
                 self._good = await self._finder.find(self._enter, lambda text: None)
                 await self._finder.entered(self._good)
             return self._at(self._good)

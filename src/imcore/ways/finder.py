@@ -227,6 +227,11 @@ class Finder:
         cost_s = self._memory.cost_s(best) or 0.0
         return best if cost_s < min(mine_s - BETTER_S, mine_s / BETTER_BY) else None
 
+    def knows(self, candidate: Candidate) -> bool:
+        """It has proven itself on the network of now, so that it may be used without another search; without keys
+        nobody has to."""
+        return not self._keys or candidate in self._proven_here()
+
     def slow(self, candidate: Candidate) -> bool:
         """It took so long to prove itself that whatever moves beside messages stands in their way."""
         return (self._memory.cost_s(candidate) or 0.0) >= SLOW_S
