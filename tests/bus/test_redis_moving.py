@@ -111,6 +111,21 @@ def test_no_call_fails_while_a_slot_moves_under_traffic(cluster: RedisCluster) -
     run(main())
 
 
+def test_a_process_that_starts_while_a_slot_moves_waits_for_it(cluster: RedisCluster) -> None:
+    async def main() -> None:
+        async with working(cluster):
+            pass
+        move = Move(cluster, cluster.masters[2], cluster.masters[0])
+        bus = RedisBus(cluster.url, space="moving", shards=SHARDS)
+        starting = asyncio.create_task(bus.start())
+        await move.meets_calls()
+        move.end()
+        await starting
+        await bus.close()
+
+    run(main())
+
+
 def test_a_move_that_takes_longer_than_an_answer_may_is_redis_being_away(
     cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,6 +31,8 @@ __all__ = ["Done", "Way"]
 Done = Callable[[Any], None]
 """Told the result of an operation, or the `EngineError` that came instead."""
 
+FIRST_PAUSE_S = 0.05
+"""Before it is tried to connect again; the next ones are longer."""
 PAUSE_S = 1.0
 """The longest pause between two tries to connect, and before what makes room is tried again."""
 OPS = 512
@@ -131,8 +133,13 @@ class Way:
             self._gathered.set()
 
     async def open(self) -> None:
-        """Connect for the first time. Raises `EngineError`, what is in `AWAY`, or `RedisError`."""
-        self._connection = await self._connect()
+        """Connect for the first time; while the slot moves, wait. Raises `EngineError`, what is in `AWAY`, or
+        `RedisError`."""
+        while self._connection is None:
+            try:
+                self._connection = await self._connect()
+            except MOVING:
+                await asyncio.sleep(FIRST_PAUSE_S)
         self.up = True
 
     async def run(self) -> None:
@@ -151,7 +158,7 @@ class Way:
                     if not self._only_moves(why):
                         self._gone(why)
                 await self.hang_up()
-                await asyncio.sleep(random.uniform(0, min(PAUSE_S, 0.05 * 2 ** min(tries, 10))))
+                await asyncio.sleep(random.uniform(0, min(PAUSE_S, FIRST_PAUSE_S * 2 ** min(tries, 10))))
                 tries += 1
         finally:
             await self.hang_up()
