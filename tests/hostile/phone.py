@@ -41,6 +41,11 @@ class Phone:
             self._process.stdin.flush()
 
     @property
+    def ended(self) -> bool:
+        """By itself: it gave up, or fell."""
+        return self._process.poll() is not None
+
+    @property
     def at(self) -> str:
         """The name of the gateway that it said last that it is connected to, "" = none."""
         return next((line.words.split()[-1] for line in reversed(self.lines) if line.words.startswith("OPEN ")), "")

@@ -53,13 +53,18 @@ class Outcome:
     after_idle_s: float | None = None
     """And from the end of that until messages went both ways; None = there was no such time, or they never did."""
     failed: str = ""
-    """Why there is no result."""
+    """Why there is no result, or only what there was until the phone ended by itself."""
 
     @property
     def good(self) -> bool:
         """Messages passed both ways, and none was lost, doubled or reordered."""
         result = self.result
-        return result is not None and not result.faults and None not in (result.up_s, result.down_s, *result.silences_s)
+        return (
+            not self.failed
+            and result is not None
+            and not result.faults
+            and None not in (result.up_s, result.down_s, *result.silences_s)
+        )
 
 
 class _Stopped(Exception):
@@ -110,6 +115,8 @@ class Run:
                 if case.idle_s:
                     broken.append(self._speak(world, phone))
                     self._hush(world, phone)
+                if phone.ended:
+                    outcome.failed = f"the phone ended: {_last_words(world)}"
                 told = last(world.folder / "news")
                 phone.stop(SETTLE_S if phone.has("confirmed") else 0)
                 outcome.result = measure(phone.lines, broken, told, all_kept=contender is OURS)
@@ -185,6 +192,12 @@ class Run:
     def _pause(self, seconds: float) -> None:
         if self._stop.wait(max(0.0, seconds)):
             raise _Stopped
+
+
+def _last_words(world: World) -> str:
+    """Of our phones: what the last line of their log says."""
+    lines = (world.folder / "device.log").read_text(encoding="utf-8").rstrip("| +-\n").splitlines()
+    return lines[-1].lstrip("| ") if lines else "without a word"
 
 
 def carried(world: World) -> int:

@@ -30,7 +30,7 @@ def missed(outcome: Outcome) -> list[str]:
     result, case = outcome.result, outcome.case
     if result is None:
         return [f"not run: {outcome.failed}"]
-    found = []
+    found = [outcome.failed] if outcome.failed else []
     if case.open_way:
         most = first_most_s(outcome)
         if result.up_s is None or result.up_s > most:
