@@ -262,6 +262,30 @@ def test_a_refusal_of_somebody_else_ends_nothing(tmp_path: Path) -> None:
     run(work())
 
 
+def test_what_somebody_else_answered_once_among_answers_costs_no_wait(tmp_path: Path) -> None:
+    strange = iter([False, False, True, False, False, True])
+
+    async def now_and_then(proxy: Relay, asked: Asked, writer: asyncio.StreamWriter) -> bool:
+        head, body = await whole(proxy, asked)
+        writer.write(
+            http_relays.response(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain", b"hello")
+            if next(strange, False)
+            else response(head, body)
+        )
+        return True
+
+    async def work() -> None:
+        async with trial(tmp_path, now_and_then) as there:
+            there.knows("poll")
+            states: list[State] = []
+            async with there.client(on_state=lambda state, _: states.append(state)) as im:
+                await converse(there, im)
+            assert State.WAITING not in states
+            assert not list(strange)
+
+    run(work())
+
+
 def test_where_nothing_comes_but_old_answers_that_is_said(tmp_path: Path) -> None:
     async def work() -> None:
         async with trial(tmp_path, http_relays.replays(1)) as there:

@@ -88,6 +88,20 @@ class TestAGateway:
         asyncio.run(work())
 
 
+class TestAnAnswerToSomethingElse:
+    @pytest.mark.parametrize(
+        "other", [http(probe_page("gw", "yesterday", KEY)), http(b"an answer of another kind")], ids=["older", "other"]
+    )
+    def test_is_asked_for_once_more(self, other: bytes) -> None:
+        answers = [says(other), gateway()]
+
+        async def in_turn(asked: Asked, writer: asyncio.StreamWriter) -> None:
+            await answers.pop(0)(asked, writer)
+
+        assert met(in_turn) == "OK"
+        assert not answers
+
+
 class TestOthers:
     @pytest.mark.parametrize(
         ("answer", "outcome"),

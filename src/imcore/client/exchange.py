@@ -24,7 +24,7 @@ __all__ = ["ExchangeLink"]
 
 _OPEN = moves(Phase.CLIENT_TUNNEL)
 _BROKE = {outcome.name for outcome in (Outcome.CLOSED, Outcome.TRUNCATED, Outcome.PROXY_LOST)}
-_BY_CHANCE = _BROKE | {Outcome.CACHED.name}
+_BY_CHANCE = _BROKE | {outcome.name for outcome in (Outcome.CACHED, Outcome.HIJACK, Outcome.REWRITTEN)}
 """May have come to this exchange alone."""
 
 FIRST_S = 0.7

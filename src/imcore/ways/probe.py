@@ -40,12 +40,23 @@ _REASONS = {
     "truncated": Outcome.TRUNCATED,
 }
 
+_ANOTHERS = (Outcome.CACHED.name, Outcome.HIJACK.name)
+
 
 async def probe(
     point: Point, keys: Keys, progress: Progress, *, through: Connect = connect, tls: ssl.SSLContext | None = None
 ) -> Proof:
-    """Who answers there. Raises `WayError`, whose outcome names what was met; after `progress.late` it is not raised,
-    but to be asked for."""
+    """Who answers there. An answer to something else is given to one request, perhaps: it is asked once more. Raises
+    `WayError`, whose outcome names what was met; after `progress.late` it is not raised, but to be asked for."""
+    try:
+        return await _probe(point, keys, progress, through, tls)
+    except WayError as error:
+        if error.outcome not in _ANOTHERS:
+            raise
+    return await _probe(point, keys, progress, through, tls)
+
+
+async def _probe(point: Point, keys: Keys, progress: Progress, through: Connect, tls: ssl.SSLContext | None) -> Proof:
     nonce = secrets.token_urlsafe(18)
     request = Request(f"{PROBE_PATH}?n={nonce}", most=ANSWER_MOST)
     answer = await fetch(point, request, progress, through=through, tls=tls)

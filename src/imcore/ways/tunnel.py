@@ -215,8 +215,8 @@ class Tunnel:
         self._sessions: deque[str] = deque(maxlen=64)
         self.rtt = 0.0
         """How long a connection takes to be made, seconds: a round trip, and with TLS some more."""
-        self.served = False
-        """An exchange was answered, and none has failed since."""
+        self.served = True
+        """None has failed since the last one that was answered, or since there was any: that costs no wait."""
 
     async def reach(self, path: Path) -> None:
         """See to it that there is a connection for the next exchange on this path. Raises OSError."""
