@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -262,16 +263,21 @@ def test_a_refusal_of_somebody_else_ends_nothing(tmp_path: Path) -> None:
     run(work())
 
 
-def test_what_somebody_else_answered_once_among_answers_costs_no_wait(tmp_path: Path) -> None:
-    strange = iter([False, False, True, False, False, True])
+STRANGE: dict[str, Callable[[bytes, bytes], bytes]] = {
+    "another server's": lambda head, body: response(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain", b"hello"),
+    "another request's": lambda head, body: response(head, encode(ERROR, body=pack(Error("slow", "", nonce="x")))),
+    "a rewritten one": lambda head, body: response(head, body + b"<script></script>"),
+    "a packed one": lambda head, body: response(head, gzip.compress(body)),
+}
+
+
+@pytest.mark.parametrize("which", STRANGE)
+def test_a_strange_answer_among_good_ones_costs_no_wait(which: str, tmp_path: Path) -> None:
+    strange = iter([True, False, True, False, False, True])
 
     async def now_and_then(proxy: Relay, asked: Asked, writer: asyncio.StreamWriter) -> bool:
         head, body = await whole(proxy, asked)
-        writer.write(
-            http_relays.response(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain", b"hello")
-            if next(strange, False)
-            else response(head, body)
-        )
+        writer.write((STRANGE[which] if next(strange, False) else response)(head, body))
         return True
 
     async def work() -> None:

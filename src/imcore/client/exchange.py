@@ -163,7 +163,7 @@ class ExchangeLink(ClientLink):
 
     def on_foreign(self, first: bytes) -> bool:
         page = first.lstrip().startswith(b"<")
-        self.meet(met(Outcome.PORTAL if page else Outcome.REWRITTEN, f"it begins with {first[:16]!r}"))
+        self._strange(Outcome.PORTAL if page else Outcome.REWRITTEN, f"it begins with {first[:16]!r}")
         return True
 
     def on_deadline(self) -> None:
@@ -237,9 +237,14 @@ class ExchangeLink(ClientLink):
         elif self.polls and took_s >= HELD_S and outcome in _BROKE:
             manner.held_too_long(took_s)
             self.again = True
-        if outcome in _BY_CHANCE:  # where others have just been answered that costs no wait
-            self.again = self.again or self.tunnel.served
-            self.tunnel.served = False
+        if outcome in _BY_CHANCE:
+            self._by_chance()
+
+    def _by_chance(self) -> None:
+        """What came of this exchange may have come of it alone: where others have just been answered, the next one need
+        not wait."""
+        self.again = self.again or self.tunnel.served
+        self.tunnel.served = False
 
     def _pinged(self, id: int, body: bytes) -> None:
         if len(body) not in (0, 2):
@@ -254,7 +259,7 @@ class ExchangeLink(ClientLink):
         """It answers this request, and not one of before, or of somebody else: such an answer is a cache's."""
         if nonce is UNSET or nonce == self._nonce:
             return True
-        self.meet(met(Outcome.CACHED, "it answers another request"))
+        self._strange(Outcome.CACHED, "it answers another request")
         return False
 
     def _refused(self, error: Error) -> None:
@@ -265,7 +270,7 @@ class ExchangeLink(ClientLink):
         if not self._is_ours(welcome.nonce):
             return
         if self.tunnel.seen(welcome.session):  # of a gateway that repeats no nonce
-            self.meet(met(Outcome.CACHED, f"session {welcome.session!r} was seen before"))
+            self._strange(Outcome.CACHED, f"session {welcome.session!r} was seen before")
             return
         self.expect_moves(_OPEN, welcome.max_frame)
         self.owner.welcomed(self, welcome)
@@ -277,4 +282,9 @@ class ExchangeLink(ClientLink):
 
     def _blame(self, error: RemoteError) -> None:
         """What came is not what a gateway says: nobody is there to be told."""
-        self.meet(met(Outcome.REWRITTEN, str(error)))
+        self._strange(Outcome.REWRITTEN, str(error))
+
+    def _strange(self, outcome: Outcome, text: str) -> None:
+        """What came does not answer this exchange."""
+        self._by_chance()
+        self.meet(met(outcome, text))
