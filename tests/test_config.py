@@ -65,6 +65,16 @@ WRONG = [
     ("[limits]\nup_late_ms = 1001", ["limits.up_late_ms", "at most late_ms (1000)", "got 1001", "raise late_ms"]),
     ("[limits]\nlate_ms = 499", ["limits.up_late_ms", "at most late_ms (499)", "got 500", "lower it"]),
     ("[limits]\nup_bytes = 65535", ["limits.up_bytes", "at least max_frame (65536)", "got 65535", "lower max_frame"]),
+    *(
+        (f"[{table}]\n{key} = 3162240001", [f"{table}.{key}", f"{least} to 3162240000", "got 3162240001"])
+        for table, key, least in (
+            ("inbox", "age_s", 1),
+            ("inbox", "device_ttl_s", 1),
+            ("media", "expire_s", 1),
+            ("media", "keep_s", 0),
+            ("media", "link_s", 1),
+        )
+    ),
     ("[media]\nidle_s = inf", ["media.idle_s", "above 0, at most 86400", "got inf"]),
     ("[[listen]]", ["listen[0].address", "missing"]),
     ("[[listen]]\naddress = 'a:1'\n[[listen]]\naddress = 'a'", ["listen[1].address", "host:port", "'a'"]),

@@ -39,6 +39,8 @@ __all__ = [
 ]
 
 Positive = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[int, Meta(ge=1, le=3_162_240_000)]
+"""Up to a hundred years: what is stored is a moment, and has to stay one."""
 
 
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -241,9 +243,9 @@ class Inbox(_Section, frozen=True, kw_only=True):
         10_000
     )
     size: Annotated[Positive, Meta(description="bytes of bodies kept for a user")] = 64 * 1024 * 1024
-    age_s: Annotated[Positive, Meta(description="how old a message may become, seconds")] = 30 * 86400
+    age_s: Annotated[Seconds, Meta(description="how old a message may become, seconds")] = 30 * 86400
     device_ttl_s: Annotated[
-        Positive, Meta(description="a device not seen for so long holds nothing back any more, seconds")
+        Seconds, Meta(description="a device not seen for so long holds nothing back any more, seconds")
     ] = 30 * 86400
 
 
@@ -288,9 +290,11 @@ class Media(_Section, frozen=True, kw_only=True):
     files: Annotated[
         Positive, Meta(description="files that one user may keep, with the uploads under way, however small")
     ] = 100_000
-    expire_s: Annotated[Positive, Meta(description="an upload that nobody goes on with is given up, seconds")] = 86400
-    keep_s: Annotated[int, Meta(ge=0, description="how long a file is kept, seconds, 0 = until it is deleted")] = 0
-    link_s: Annotated[Positive, Meta(description="how long a link holds, seconds")] = 3600
+    expire_s: Annotated[Seconds, Meta(description="an upload that nobody goes on with is given up, seconds")] = 86400
+    keep_s: Annotated[
+        int, Meta(ge=0, le=3_162_240_000, description="how long a file is kept, seconds, 0 = until it is deleted")
+    ] = 0
+    link_s: Annotated[Seconds, Meta(description="how long a link holds, seconds")] = 3600
     idle_s: Annotated[float, Meta(gt=0, le=86400, description="a transfer that nothing moves on is ended, seconds")] = (
         60.0
     )
