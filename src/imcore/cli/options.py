@@ -121,6 +121,10 @@ def client(args: argparse.Namespace, *, receive: bool = True) -> Client:
     token = token_of(args)
     if not 0 < len(args.device) <= 64:
         raise ConfigError(f"--device: expected 1 to 64 characters, got {len(args.device)}")
+    if args.access and not args.key:
+        raise ConfigError(
+            "--access: expected --key too: a list is believed only if it is signed by a key that is known"
+        )
     state = state_path(args, token) if "state" in args else None
     media = getattr(args, "media_point", None)
     return Client(
