@@ -105,6 +105,24 @@ def test_coming_and_going_is_told_and_a_reconnect_is_neither(tmp_path: Path, eng
     run(main())
 
 
+def test_a_device_that_comes_and_goes_all_the_time_has_one_going_that_counts(
+    tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence, "AWAY_S", 30)
+
+    async def main() -> None:
+        async with node(tmp_path, engine) as here:
+            for _ in range(20):
+                async with Wire(here.address) as wire:
+                    await wire.greet("bob", device="phone")
+                    assert not here.gateway._presence._gone
+                await until(lambda: here.gateway.users == 0)
+                assert len(here.gateway._presence._gone) == 1
+            await until(lambda: here.told == [("bob", "phone", True)])
+
+    run(main())
+
+
 def test_a_link_that_only_sends_is_no_presence(tmp_path: Path, engine: str) -> None:
     async def main() -> None:
         async with node(tmp_path, engine) as here, Wire(here.address) as wire, Wire(here.address) as other:

@@ -7,7 +7,7 @@ steady trickle however many go at once. The engine knows what was told, so a dev
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict
 
 from ..bus.ports import Route, Routes
 
@@ -25,19 +25,22 @@ class Presence:
 
     def __init__(self, routes: Routes) -> None:
         self._routes = routes
-        self._gone: deque[tuple[float, Route]] = deque()
+        self._gone: OrderedDict[tuple[str, str], tuple[float, Route]] = OrderedDict()  # those away, by when they went
         self._timer: asyncio.TimerHandle | None = None
 
     def came(self, route: Route) -> None:
         """A link is welcomed."""
         if route.way != "up" and self._routes.presence_wanted:
+            self._gone.pop((route.user, route.device), None)
             self._routes.presence(route)
 
     def went(self, route: Route) -> None:
         """A link is over."""
         if route.way != "up" and self._routes.presence_wanted:
             loop = asyncio.get_running_loop()
-            self._gone.append((loop.time() + AWAY_S, route))
+            place = route.user, route.device
+            self._gone[place] = loop.time() + AWAY_S, route
+            self._gone.move_to_end(place)
             if self._timer is None:
                 self._timer = loop.call_later(AWAY_S, self._step)
 
@@ -50,8 +53,12 @@ class Presence:
     def _step(self) -> None:
         loop = asyncio.get_running_loop()
         for _ in range(STEP):
-            if not self._gone or self._gone[0][0] > loop.time():
+            if not self._gone or self._due() > loop.time():
                 break
-            self._routes.presence(self._gone.popleft()[1])
-        wait = max(STEP_S, self._gone[0][0] - loop.time()) if self._gone else 0.0
-        self._timer = loop.call_later(wait, self._step) if self._gone else None
+            _, (_, route) = self._gone.popitem(last=False)
+            self._routes.presence(route)
+        self._timer = loop.call_later(max(STEP_S, self._due() - loop.time()), self._step) if self._gone else None
+
+    def _due(self) -> float:
+        """When the first of them has been away for long enough."""
+        return next(iter(self._gone.values()))[0]
