@@ -12,7 +12,7 @@ from collections.abc import Callable
 from ..messages import Refusal, Role
 from .limits import Limits
 
-__all__ = ["COME_BACK_MS", "Admission"]
+__all__ = ["COME_BACK_MS", "RETRY_MS", "Admission", "retry_ms"]
 
 COME_BACK_MS = 5000
 """Within so long, and after a second, those come back who were refused because there was too much to do."""
@@ -78,7 +78,7 @@ class Admission:
     def message(self) -> Refusal | None:
         """Whether one that came may go on."""
         why = self._late() if self._late_ms() > self._limits.up_late_ms else self._crowded(self.waiting)
-        return None if why is None else Refusal("overloaded", why, random.randint(RETRY_MS // 2, RETRY_MS * 3 // 2))
+        return None if why is None else Refusal("overloaded", why, retry_ms())
 
     def _no_link(self, up: bool, why: str | None) -> Refusal | None:
         if why is None:
@@ -108,3 +108,8 @@ class Admission:
                 return f"this node takes {self._rate} messages and links up a second"
             self._allowed -= 1
         return None
+
+
+def retry_ms() -> int:
+    """`RETRY_MS` for one of many: they do not all come back at once."""
+    return random.randint(RETRY_MS // 2, RETRY_MS * 3 // 2)

@@ -14,7 +14,7 @@ from .._room import Room
 from ..bus.ports import Push
 from ..errors import EncodeError, EngineError
 from ..messages import Refusal
-from .admission import RETRY_MS
+from .admission import RETRY_MS, retry_ms
 from .limits import Limits
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Rooms:
             return
         if name not in self._rooms:
             if not self._push.joined(self._node, name):
-                link.refuse(id, Refusal("overloaded", "too many rooms begin and end at this node", RETRY_MS))
+                link.refuse(id, Refusal("overloaded", "too many rooms begin and end at this node", retry_ms()))
                 return
             self._rooms[name] = room
         room.join(link)

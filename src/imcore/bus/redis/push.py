@@ -25,11 +25,11 @@ __all__ = ["RedisPush"]
 
 NODE_MS = 10_000
 """How long a node counts as alive after it last said so."""
-RELAYED_MOST = 16 << 20
+RELAYED_MOST = 4 << 20
 """Bytes that may be on their way to Redis of what members have said, beyond which more is dropped."""
 RELAY_COSTS = 512
 """What one of these takes beside its body, bytes, about."""
-CHANGES_MOST = 20_000
+CHANGES_MOST = 4_000
 """Rooms of which Redis is being told that they have members here, or none any more; beyond it none begins."""
 BATCH = 1000
 BLOCK_MS = 2000
