@@ -121,9 +121,15 @@ def test_wrong_arguments_are_one_line_and_exit_code_2(here: Here, args: list[str
     is_one_line(here.run(*args), told)
 
 
-@pytest.mark.parametrize(("args", "told"), [WRONG[1], WRONG[5], WRONG[12]])
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["snd"], "did you mean send?"),  # the parser finds it
+        (["send", "--to", "bob"], "--as NAME"),  # the command
+        (["serve", "--config", "nowhere.toml"], "nowhere.toml"),  # who reads the file
+    ],
+)
 def test_and_so_they_are_in_a_process_of_its_own(tmp_path: Path, args: list[str], told: str) -> None:
-    """Which the parser finds, a command, and the file of the configuration."""
     is_one_line(Place(tmp_path).run(*args), told)
 
 
