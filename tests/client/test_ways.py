@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from imcore._codec import ERROR, encode
 from imcore.cli.relay import Relay
-from imcore.client import Client, State, channel
+from imcore.client import Client, State, channel, opening
 from imcore.gateway import identity
 from imcore.messages import Error, pack
 from imcore.node import Node
@@ -300,6 +300,23 @@ def test_where_only_http_passes_it_goes_through_the_tunnel_and_remembers_that(tm
             assert winner is not None
             assert winner.point.scheme == "http"
             assert memory.winner("up") == winner
+
+    run(work())
+
+
+def test_of_the_tunnels_to_ever_new_addresses_the_latest_are_kept() -> None:
+    async def work() -> None:
+        asked = 0
+
+        async def resolve(name: str) -> list[str]:
+            nonlocal asked
+            asked += 1
+            return [f"127.1.{asked}.{number}" for number in range(1, 13)]
+
+        async with asyncio.timeout(20):
+            async with Client(["http://im.example.com:1"], "alice", "phone", resolve=resolve) as im:
+                await until(lambda: asked > 2)
+                assert len(im._connection._opening._tunnels) <= opening.TUNNELS + 2
 
     run(work())
 

@@ -27,6 +27,8 @@ DIAL_S = 10.0
 """How long a connection may take, and then WELCOME, seconds."""
 ECHO_S = 60.0
 """How long a request may be on its way at the most, seconds."""
+TUNNELS = 8
+"""That are kept beside those in use: names may lead to new addresses for ever."""
 TRIES = 6
 """Exchanges that may fail one after another in a way that says nothing about the next one."""
 
@@ -136,11 +138,7 @@ class Opening:
     async def _exchange(self, hub: Hub, candidate: Candidate, hello: Hello, want: Want) -> ExchangeLink:
         """An exchange that has been asked for."""
         path: Path = "up" if hello.role == "up" else "down"
-        tunnel = self._tunnels.get(candidate)
-        if tunnel is None:
-            manner = Manner(self._memory, str(candidate), candidate.path)
-            tunnel = Tunnel(hub, candidate.point, manner, self._tls, self._through(candidate))
-            self._tunnels[candidate] = tunnel
+        tunnel = self._tunnel(hub, candidate)
         async with asyncio.timeout(DIAL_S):
             await tunnel.reach(path)
         link = ExchangeLink(hub, self._owner, tunnel, path, quick=want.quick, last=want.last)
@@ -149,3 +147,15 @@ class Opening:
         link.ask()
         self._echoes_until = asyncio.get_running_loop().time() + ECHO_S
         return link
+
+    def _tunnel(self, hub: Hub, candidate: Candidate) -> Tunnel:
+        """The one to there, as the latest; the oldest that nobody uses are given up."""
+        tunnel = self._tunnels.pop(candidate, None)
+        if tunnel is None:
+            manner = Manner(self._memory, str(candidate), candidate.path)
+            tunnel = Tunnel(hub, candidate.point, manner, self._tls, self._through(candidate))
+            idle = [one for one, other in self._tunnels.items() if other.idle]
+            for one in idle[:-TUNNELS]:
+                self._tunnels.pop(one).close()
+        self._tunnels[candidate] = tunnel
+        return tunnel

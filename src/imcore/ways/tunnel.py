@@ -213,10 +213,16 @@ class Tunnel:
         self._through = through
         self._connections: dict[Path, _Connection] = {}
         self._sessions: deque[str] = deque(maxlen=64)
+        self._reaching = 0
         self.rtt = 0.0
         """How long a connection takes to be made, seconds: a round trip, and with TLS some more."""
         self.served = True
         """None has failed since the last one that was answered, or since there was any: that costs no wait."""
+
+    @property
+    def idle(self) -> bool:
+        """No exchange is under way, and none is about to be."""
+        return not self._reaching and all(connection.post is None for connection in self._connections.values())
 
     async def reach(self, path: Path) -> None:
         """See to it that there is a connection for the next exchange on this path. Raises OSError."""
@@ -225,9 +231,13 @@ class Tunnel:
             return
         self.leave(path)
         began = asyncio.get_running_loop().time()
-        stream = await self._through(self._point)
-        fresh = _Connection(self._hub, self._point, stream)
-        await ride(stream.sock, self._point, lambda: fresh, self._tls)
+        self._reaching += 1
+        try:
+            stream = await self._through(self._point)
+            fresh = _Connection(self._hub, self._point, stream)
+            await ride(stream.sock, self._point, lambda: fresh, self._tls)
+        finally:
+            self._reaching -= 1
         self._connections[path] = fresh
         self.rtt = asyncio.get_running_loop().time() - began
 
