@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import random
 import shutil
 import signal
 import socket
@@ -136,14 +137,17 @@ def _reply(stream: BinaryIO) -> bytes:
 
 
 def _free_port() -> int:
-    """One whose neighbour 10,000 above is free too: a cluster's nodes talk there."""
-    while True:
-        with socket.socket() as one, socket.socket() as other:
-            one.bind(("127.0.0.1", 0))
-            port: int = one.getsockname()[1]
-            with suppress(OSError, OverflowError):
-                other.bind(("127.0.0.1", port + 10_000))
-                return port
+    """One whose neighbour 10,000 above is free too: a cluster's nodes talk there. Never the same twice, and below those
+    that connections take: it must be free yet when its server starts."""
+    for port in _PORTS:
+        with socket.socket() as one, socket.socket() as other, suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            other.bind(("127.0.0.1", port + 10_000))
+            return port
+    raise RuntimeError("no port is left for another redis-server")
+
+
+_PORTS = iter(random.SystemRandom().sample(range(10_000, 20_000), 10_000))
 
 
 class RedisCluster:

@@ -30,6 +30,11 @@ def test_a_reply_is_whole_however_long_and_deep_it_is(server: RedisServer) -> No
     assert server.command("NOVEL").startswith(b"-ERR ")
 
 
+def test_no_port_is_given_twice_though_nobody_has_taken_it_yet() -> None:
+    ports = [redis_server._free_port() for _ in range(1500)]
+    assert len(set(ports)) == len(ports)
+
+
 def test_the_server_that_was_named_is_never_another_one() -> None:
     done = subprocess.run(
         [sys.executable, "-c", "from tests.redis_server import missing; print(missing)"],
