@@ -181,10 +181,11 @@ class TestTheFile:
             b"\xff\xfe",
         ],
     )
-    def test_that_is_damaged_is_begun_anew(self, tmp_path: Path, damage: bytes) -> None:
+    def test_that_is_damaged_is_begun_anew_and_put_aside(self, tmp_path: Path, damage: bytes) -> None:
         path = tmp_path / "ways.json"
         path.write_bytes(damage)
         memory = Memory(path)
+        assert (tmp_path / "ways.json.damaged").read_bytes() == damage
         assert not memory.points("down")
         memory.won("down", to(1))
         asyncio.run(memory.save())

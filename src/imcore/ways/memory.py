@@ -14,6 +14,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -72,7 +73,8 @@ class _File(msgspec.Struct, omit_defaults=True):
 
 class Memory:
     """path: None = as long as the process lives. clock: seconds since 1970. Raises `ConfigError` for a path that can't
-    be written. A file that can't be read is begun anew: nothing rests on it."""
+    be written. A file that is no memory is put aside, as it may be another program's, and a new one is begun:
+    nothing rests on it."""
 
     def __init__(self, path: str | os.PathLike[str] | None = None, clock: Callable[[], float] = time.time) -> None:
         self._path = Path(path) if path is not None else None
@@ -197,10 +199,20 @@ class Memory:
             file = msgspec.json.decode(self._path.read_bytes(), type=_File)
         except FileNotFoundError:
             return _File()
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except OSError as error:
             _log.warning("the memory of ways in is begun anew: %s: %s", self._path, error)
             return _File()
-        return file if file.version == 1 else _File()
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            why = str(error)
+        else:
+            if file.version == 1:
+                return file
+            why = f"version {file.version}"
+        aside = self._path.with_name(f"{self._path.name}.damaged")
+        _log.warning("the memory of ways in is begun anew, and %s kept as %s: %s", self._path, aside, why)
+        with suppress(OSError):
+            os.replace(self._path, aside)
+        return _File()
 
     def _find(self, candidate: Candidate) -> _Seen:
         return next((one for one in self._place.seen if one.candidate == candidate), _Seen(candidate))
