@@ -24,6 +24,7 @@ WRONG = [
     (["send", "--to", "bob", "--as", "a", "--token", "b"], "not allowed with"),
     (["send", "--to", "bob"], "--as NAME, --token TOKEN or the variable IMCORE_TOKEN"),
     (["send", "--to", "bob", "--as", "a", "--point", "ftp://x"], "http:// or https://"),
+    (["doctor", "--key", "nowhere.pem"], "--key nowhere.pem: expected a file with a public key in PEM: No such file"),
     (["send", "--to", "bob", "--as", "a", "--access", "127.0.0.1:1"], "--access: expected --key too"),
     (["send", "--to", "bob", "--as", "a", "--point", "x:y"], "port"),
     (["listen", "--as", "bob", "--count", "0"], "--count"),

@@ -104,10 +104,15 @@ def points(args: argparse.Namespace) -> list[str]:
 
 def keys(args: argparse.Namespace) -> list[str]:
     """The public keys, as text. Raises `ConfigError`."""
+    return [_key(word) if word.endswith(".pem") else word for word in args.key]
+
+
+def _key(name: str) -> str:
     try:
-        return [Path(key).read_text() if key.endswith(".pem") else key for key in args.key]
+        return Path(name).read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--key: {error}") from None
+        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise ConfigError(f"--key {name}: expected a file with a public key in PEM: {why}") from None
 
 
 def proxy(args: argparse.Namespace) -> str | bool:
