@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -171,3 +172,32 @@ class TestReading:
                 here.close()
 
         run(main(), loops)
+
+
+def pollers() -> set[int]:
+    """This process's descriptors of epoll(7)."""
+    found = set()
+    for entry in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            if os.readlink(f"/proc/self/fd/{entry}") == "anon_inode:[eventpoll]":
+                found.add(int(entry))
+    return found
+
+
+def test_a_poller_that_could_not_answer_is_asked_again() -> None:
+    async def main() -> None:
+        before = pollers()
+        async with hubs() as hub:
+            link = Recorder(hub)
+            peer = await join(link, "descriptor")
+            assert peer.sock is not None
+            (poller,) = pollers() - before
+            kept = os.dup(poller)
+            os.dup2(peer.sock.fileno(), poller)
+            peer.sock.send(encode(MSG, 1))
+            await turns()
+            os.dup2(kept, poller)
+            os.close(kept)
+            await settle(lambda: link.calls, 2)
+
+    run(main())

@@ -260,7 +260,7 @@ cdef class Hub:
 
     def _ready(self) -> None:
         """A turn: read, hand on, relay, send."""
-        if self.ready_at == self.ready_len:
+        if self.ready_at >= self.ready_len:  # less than none were ready: the poller could not say
             self.ready_at = 0
             self.ready_len = poller_take(self.poller, self.ready, READY_MOST)
         self.in_turn = True
