@@ -1,12 +1,14 @@
 """Any stream does to a link what it does to the model; and whatever owners and carriers do in between breaks nothing.
 
-The first byte says how many deeds follow, of one byte each; the rest is the stream, in chunks of a length byte and that
-many bytes, to three links in turn. At each call of an owner or a carrier the next deed is done to some link or room.
-Without deeds the first link must do what the model does.
+The first byte says whether links have sockets of their own, and how many deeds follow, of one byte each. The rest is
+the stream, in chunks of a length byte and that many bytes, to three links in turn. At each call of an owner or carrier
+the next deed is done to some link or room. Whole frames go out, whatever is done; without deeds, those of the model.
 """
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -34,6 +36,13 @@ class Loop:
     def __init__(self) -> None:
         self.soon: list[Callable[[], None]] = []
         self.told: list[BaseException] = []
+        self.ready: Callable[[], None] = lambda: None
+
+    def add_reader(self, poller: int, callback: Callable[[], None]) -> None:
+        self.ready = callback
+
+    def remove_reader(self, poller: int) -> None:
+        self.ready = lambda: None
 
     def call_soon(self, callback: Callable[[], None]) -> None:
         self.soon.append(callback)
@@ -49,6 +58,7 @@ class Loop:
         self.told.append(context["exception"])
 
     def turn(self) -> None:
+        self.ready()
         soon, self.soon = self.soon, []
         for callback in soon:
             callback()
@@ -108,16 +118,25 @@ class Carrier:
 
 
 class World:
-    """Three links, of which the first is in a room from the beginning."""
+    """Three links, of which the first is in a room from the beginning. native: each on a socket, of which `peers` are
+    the other ends."""
 
-    def __init__(self, deeds: bytes) -> None:
+    def __init__(self, deeds: bytes, *, native: bool) -> None:
+        self.peers: list[socket.socket] = []
+        self.turning = False
         self.deeds = list(deeds[::-1])
         self.loop = Loop()
-        self.hub = Hub(self.loop, native=False, window=8192)  # type: ignore[arg-type]  # a loop of the fuzzer's own
+        self.hub = Hub(self.loop, native=native, window=8192)  # type: ignore[arg-type]  # a loop of the fuzzer's own
         self.rooms = [Room(self.hub, name) for name in ("r", "s")]
         self.links = [Fuzzed(self) for _ in range(3)]
         for link in self.links:
-            link.carry(Carrier(link))
+            if native:
+                here, there = socket.socketpair()
+                there.setblocking(False)
+                self.peers.append(there)
+                link.attach(here)
+            else:
+                link.carry(Carrier(link))
         self.rooms[0].join(self.links[0])
 
     def deed(self, link: Fuzzed) -> None:
@@ -155,21 +174,40 @@ class World:
             case 13:
                 other.deliver(SENT + 1, "r", bytes(100))
             case 14:
-                self.loop.turn()
+                self.turn()
             case 15:
                 if deed == 255:
                     self.hub.close()
+                elif self.peers:
+                    self.peers[self.links.index(other)].close()
+
+    def turn(self) -> None:
+        if not self.turning:  # a loop's callbacks can't turn it
+            self.turning = True
+            self.loop.turn()
+            self.turning = False
 
     def feed(self, link: Fuzzed, data: bytes) -> None:
+        if self.peers:
+            with contextlib.suppress(OSError):
+                self.peers[self.links.index(link)].send(data)
+            return
         try:
             link.feed(data)
         except RuntimeError:
             return  # from within one of its own callbacks
 
+    def read(self) -> None:
+        """What has come to the peers."""
+        for link, peer in zip(self.links, self.peers, strict=False):
+            with contextlib.suppress(OSError):
+                link.written += peer.recv(1 << 20)
+
     def check(self) -> None:
         for link in self.links:
             assert [call[0] for call in link.calls].count("end") == (not link.open)
             assert link.room_count == sum(room.holds(link) for room in self.rooms)
+            assert codec.decode(link.written, 1 << 24).error is None
         for room in self.rooms:
             assert len(room) == sum(room.holds(link) for link in self.links)
         assert self.hub.links == sum(link.open for link in self.links)
@@ -177,17 +215,18 @@ class World:
 
 
 def target(data: bytes) -> None:
-    count = data[0] if data else 0
+    count = data[0] & 127 if data else 0
     deeds, rest = data[1 : 1 + count], data[1 + count :]
-    world = World(deeds)
+    world = World(deeds, native=bool(data) and data[0] > 127)
     model = LinkModel(MOVES, LIMIT, sent=SENT, room="r")
     turn = 0
     while rest:
         chunk, rest = rest[1 : 1 + rest[0]], rest[1 + rest[0] :]
         world.feed(world.links[turn % 3 if deeds else 0], chunk)
         model.feed(chunk)
+        world.turn()
+        world.read()
         world.check()
-        world.loop.turn()
         turn += 1
     if not deeds:
         link = world.links[0]
@@ -204,6 +243,8 @@ def target(data: bytes) -> None:
             assert len(link.written) == len(model.heard) + len(model.answers)
     world.hub.close()
     world.check()
+    for peer in world.peers:
+        peer.close()
 
 
 if __name__ == "__main__":
