@@ -52,7 +52,7 @@ class Flow:
         while self._on:
             number, told = self.durable[user] + 1, len(link.answers)
             self._bus.queue.put(uplink(number, user=user), link)
-            await until(lambda told=told: len(link.answers) > told, "an answer", timeout_s=40)  # type: ignore[misc]
+            await until(lambda told=told: len(link.answers) > told, "an answer", timeout_s=40)  # type: ignore[misc]  # mypy can't infer the default
             id, refusal = link.answers[-1]
             assert id == number
             if refusal is None:
