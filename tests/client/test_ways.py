@@ -321,7 +321,8 @@ def test_of_the_tunnels_to_ever_new_addresses_the_latest_are_kept() -> None:
     run(work())
 
 
-def test_who_goes_the_same_way_again_asks_who_is_there_on_another_network(tmp_path: Path) -> None:
+@pytest.mark.parametrize("told", [False, True], ids=["by another name", "by the same name, and it is told"])
+def test_who_goes_the_same_way_again_asks_who_is_there_on_another_network(tmp_path: Path, told: bool) -> None:
     async def work() -> None:
         here, asked = "home", []
         proves = gateway(key=Ed25519PrivateKey.generate())
@@ -334,8 +335,12 @@ def test_who_goes_the_same_way_again_asks_who_is_there_on_another_network(tmp_pa
             way.target = there.addresses[0]
             async with device([f"http://{way.point}"], tmp_path, network=lambda: here) as im:
                 await converse(im, 3)
-                here, way.target = "hotel", other.authority  # and nobody tells
+                way.target = other.authority
                 way.cut()
+                if told:
+                    im.network_changed()
+                else:
+                    here = "hotel"
                 sending = asyncio.create_task(im.send("echo", b"where am I?"))
                 await until(lambda: bool(asked))
                 await asyncio.sleep(0.3)

@@ -50,6 +50,7 @@ class Connection:
     ) -> None:
         self._channels = channels
         self._receive = receive
+        self._memory = ways.memory
         self._joining = joining
         self._opening = Opening(owner, token, ways.tls, hello, ways.through, ways.memory)
         self.split = channels == "split" or ways.tunnels
@@ -136,6 +137,7 @@ class Connection:
         """This device is on another network now. What can't be reached from here any more is left: the link down when
         another one is welcomed; the one up at once, since it has nothing to bring."""
         _log.debug("another network: the links are looked at")
+        self._memory.journeys += 1
         self.spare.begin(self.long.link)
         for channel in (self.long, self.short):
             link = channel.link
@@ -152,7 +154,8 @@ class Connection:
         self._opening.moved()
 
     def woke(self) -> None:
-        """This machine slept: what was tried before is nothing."""
+        """This machine slept: what was tried before is nothing, and it may be elsewhere."""
+        self._memory.journeys += 1
         self.stalled()
         for channel in (self.long, self.short):
             channel.anew()

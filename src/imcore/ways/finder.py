@@ -88,7 +88,7 @@ class Finder:
         self._gathered = ""  # the place where it was begun
         self._search: Search[object] | None = None
         self._other: Finder | None = None
-        self._place = ""
+        self._place = ("", 0)  # and after which journey
         self._proven: dict[Candidate, float] = {}  # and when, at that place
         self._slow = 1.0
         self._portal: Candidate | None = None
@@ -341,7 +341,7 @@ class Finder:
     def _proven_here(self) -> dict[Candidate, float]:
         """Who has proven himself on the network of now, and when. A proof counts nowhere else, so each finder looks for
         itself where it is; one that comes from the network before is kept where nobody reads it."""
-        place = str(self._network())
+        place = (str(self._network()), self._memory.journeys)
         if place != self._place:
             self._place, self._proven = place, {}
         return self._proven

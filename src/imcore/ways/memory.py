@@ -81,6 +81,8 @@ class Memory:
         self._clock = clock
         self._file = self._load()
         self._dirty = False
+        self.journeys = 0
+        """How often the device was told to be elsewhere, or slept: networks far apart may have one name."""
         self._place = _Place("unknown")
         self.network("unknown")
 
