@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from pathlib import Path
 
 import msgspec
@@ -12,7 +13,7 @@ import pytest
 from imcore.cli.account import Verdict
 from imcore.cli.demo import Result, show
 from tests import redis_server
-from tests.cli.running import Place
+from tests.cli.running import COMMAND, PATIENCE_S, Place, one_line
 
 GOOD = Result(Verdict(10, 10, 10, 0, 0, 0, 0), 2, 1.0, 0.5, 0.9, 100.0, [])
 
@@ -29,6 +30,20 @@ def test_messages_survive_every_break(tmp_path: Path) -> None:
     assert 0 < result["p50_ms"] <= result["p99_ms"]
     assert result["longest_ms"] > 0
     assert re.search(r"[5-8] connections cut", process.stderr.decode())
+
+
+def test_what_waits_for_one_who_is_away_does_not_expire(tmp_path: Path) -> None:
+    """A quarter of the messages: more than an inbox holds that is configured by nobody."""
+    process = Place(tmp_path).run("demo", "--json", "--messages", "44000", "--users", "2", "--seconds", "0")
+    assert process.returncode == 0, process.stderr.decode()
+    assert json.loads(process.stdout)["verdict"]["received"] == 44000
+
+
+def test_more_users_than_files_may_be_open_are_told_of_in_one_line(tmp_path: Path) -> None:
+    few = ["sh", "-c", 'ulimit -n 100; exec "$0" "$@"', *COMMAND, "demo", "--users", "99"]
+    process = subprocess.run(few, capture_output=True, cwd=tmp_path, check=False, timeout=PATIENCE_S)
+    assert process.returncode == 1
+    assert "expected fewer --users" in one_line(process)
 
 
 def test_the_table_has_what_counts(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ replaced and away for a minute. Exit code 0 only if no message was lost, doubled
 from __future__ import annotations
 
 import argparse
+import errno
 import tempfile
 import time
 from pathlib import Path
@@ -101,6 +102,10 @@ def run(args: argparse.Namespace) -> int:
             uvloop.run(trial.run())
         except TimeoutError:
             raise Failed("somebody did not get back after a break in time") from None
+        except OSError as error:
+            if error.errno != errno.EMFILE:
+                raise
+            raise Failed("too many open files: expected fewer --users, or a higher limit (`ulimit -n`)") from None
     smooth, broken = trial.crowd.account.latencies((each.start, each.end) for each in trial.breaks)
     result = Result(
         trial.crowd.account.verdict(),

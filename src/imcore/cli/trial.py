@@ -48,6 +48,7 @@ class Trial:
             node=config.Node(name="demo", data=str(self._folder / "data")),
             listen=[config.Listen(address="127.0.0.1:0"), config.Listen(address="127.0.0.1:0", tls=files)],
             limits=config.Limits(drain_s=0.5, spread_s=0.5),
+            inbox=config.Inbox(count=self._messages),  # of one who is away nothing may expire
         )
         async with AsyncExitStack() as stack:
             self._raw = await stack.enter_async_context(Relay())
