@@ -1,7 +1,8 @@
 """Is an installed imcore whole? Run by the Python that it was installed for, away from the source tree.
 
-Imports everything, takes a frame through the compiled codec, asks the command for its version, and looks for the files
-that make a package useful to others: types, stubs, C interfaces.
+Imports what a program does or, with --whole and where its extras are installed, everything; takes a frame through the
+compiled codec, asks the command for its version, and looks for the files that make a package useful to others: types,
+stubs, C interfaces.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from imcore import _codec
 
 def main() -> None:
     package = Path(imcore.__file__).parent
-    for module in pkgutil.walk_packages(imcore.__path__, "imcore."):
+    for module in pkgutil.walk_packages(imcore.__path__, "imcore.") if "--whole" in sys.argv else ():
         if module.name.rpartition(".")[2] != "__main__":
             importlib.import_module(module.name)
 

@@ -1,4 +1,7 @@
-"""tools/verify.py FILE...: installs each wheel or sdist into an empty virtual environment and runs smoke.py there."""
+"""tools/verify.py FILE...: installs each wheel or sdist into an empty virtual environment and runs smoke.py there.
+
+First as it is, which is all that a node by itself and a client need; then with its extras, where every module is there.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import venv
 from pathlib import Path
 
 SMOKE = Path(__file__).with_name("smoke.py").resolve()
+EXTRAS = "imcore[redis,s3]"
 
 
 def verify(file: Path) -> None:
@@ -16,10 +20,11 @@ def verify(file: Path) -> None:
         venv.create(place, with_pip=True)
         python = f"{place}/bin/python"
         print(f"{file.name}:", flush=True)
-        subprocess.run(
-            [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", file], check=True, cwd=place
-        )
-        subprocess.run([python, "-I", SMOKE], check=True, cwd=place)
+        for what, how in ((file, []), (EXTRAS, ["--whole"])):
+            subprocess.run(
+                [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", what], check=True, cwd=place
+            )
+            subprocess.run([python, "-I", SMOKE, *how], check=True, cwd=place)
 
 
 if __name__ == "__main__":
