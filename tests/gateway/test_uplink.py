@@ -74,9 +74,10 @@ class Queue:
                     self.stored.append(message.id)
             sink.answered(message.id, None)
 
-    def fail(self) -> None:
-        failed, self.waiting = self.waiting, deque()
-        for message, sink in failed:
+    def fail(self, first: int = 0) -> None:
+        """From the `first` of them on; those before it go on, as when a user has come into memory."""
+        failed = [self.waiting.pop() for _ in range(len(self.waiting) - first)]
+        for message, sink in reversed(failed):
             sink.answered(message.id, LATER)
 
 
@@ -84,7 +85,7 @@ steps = st.lists(
     st.one_of(
         st.tuples(st.just("send"), st.sampled_from(["yes", "yes", "yes", "no"])),
         st.tuples(st.just("commit"), st.integers(1, 4)),
-        st.tuples(st.just("fail"), st.just(0)),
+        st.tuples(st.just("fail"), st.integers(0, 4)),
         st.tuples(st.just("again"), st.just(0)),
     ),
     max_size=60,
@@ -112,7 +113,8 @@ def test_answers_come_in_order_and_say_what_happened(steps: list[tuple[str, obje
             assert isinstance(value, int)
             queue.commit(value)
         elif what == "fail":
-            queue.fail()
+            assert isinstance(value, int)
+            queue.fail(value)
         elif up.held:  # the client begins again with the refused number: gives it up, or sends it as itself
             hopeless = routes[up.held] == "no"
             for id in range(up.held, next_id):

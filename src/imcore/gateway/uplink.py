@@ -40,8 +40,8 @@ class Up:
         "link",
         "puts",
         "queue",
-        "sizes",
         "unanswered",
+        "waiting",
     )
 
     def __init__(self, link: ServerLink, queue: UplinkQueue, admission: Admission, unanswered: int) -> None:
@@ -51,7 +51,7 @@ class Up:
         self.unanswered = unanswered
         self.accepted = link.accepted  # the highest number known to be durable for this device
         self.held = 0  # the number that was refused and has not come again; 0 = none
-        self.sizes: list[int] = []  # bytes of those that the queue has not answered, as they came
+        self.waiting: list[tuple[int, int]] = []  # what the queue has not answered, as it came: id, and bytes
         self.puts = 0  # handed to the queue
         self.answers = 0  # and decided
         self.at_the_door = False  # inside a call of the queue's
@@ -71,15 +71,15 @@ class Up:
             if body:
                 self.link.on_fault(BadFrame("MSG with FAILED: expected an empty body", self.link.offset))
                 return
-            self._begin(0)
+            self._begin(id, 0)
             self.queue.withdraw(self.link.user, self.link.device, id, self)
             self.at_the_door = False
         elif route[:1] == "@":
-            self._begin(0)
+            self._begin(id, 0)
             self.answered(id, _OURS)
             self.at_the_door = False
         else:
-            self._begin(len(body))
+            self._begin(id, len(body))
             where = self.link.route
             assert where is not None
             self.queue.put(Uplink(where.user, where.device, id, route, body, time.time_ns() // 1_000_000), self)
@@ -91,7 +91,9 @@ class Up:
 
     def answered(self, id: int, refusal: Refusal | None) -> None:
         """The queue has decided (`ports.Sink`)."""
-        self.admission.answered(self.sizes.pop() if self.at_the_door else self.sizes.pop(0))
+        before = self._before(id)
+        _, size = self.waiting.pop(before)
+        self.admission.answered(size)
         if refusal is None:
             if id > self.accepted:
                 self.accepted = id
@@ -100,27 +102,41 @@ class Up:
             if self.late:
                 self._send_late()
         else:
-            self._refused(id, refusal)
+            self._refused(id, refusal, before)
         few = self.unanswered // 2
         if self.full and self.puts - self.answers <= few and (not self.late or len(self.late) <= few):
             self.full = False
             self.link.proceed()
 
-    def _refused(self, id: int, refusal: Refusal) -> None:
+    def _before(self, id: int) -> int:
+        """How many that came before it wait for their answer: none, but for what is refused out of its turn."""
+        if self.at_the_door:
+            return len(self.waiting) - 1
+        if self.waiting[0][0] == id:
+            return 0
+        return next(place for place, (number, _) in enumerate(self.waiting) if number == id)
+
+    def _refused(self, id: int, refusal: Refusal, before: int) -> None:
         if not self.held or id < self.held:
             self.held = id
         if self.at_the_door:  # others that came before may still be on their way to the disk
             self.puts -= 1
             self._refuse(id, refusal)
+        elif before:  # its turn comes behind them, and before what was refused since
+            self.puts -= 1
+            turn, late = self.answers + before, self.late or ()
+            ahead = [each for each in late if each[0] <= turn]
+            behind = [(puts - 1, number, why) for puts, number, why in late if puts > turn]
+            self.late = deque([*ahead, (turn, id, refusal), *behind])
         else:
             self.answers += 1
             self.link.refuse(id, refusal)
             if self.late:
                 self._send_late()
 
-    def _begin(self, size: int) -> None:
+    def _begin(self, id: int, size: int) -> None:
         self.admission.came(size)
-        self.sizes.append(size)
+        self.waiting.append((id, size))
         self.held = 0
         self.at_the_door = True
         self.puts += 1
