@@ -228,6 +228,38 @@ def test_an_answer_to_what_went_up_shows_that_the_link_down_is_dead(monkeypatch:
     run(work())
 
 
+def test_answers_in_quick_succession_do_not_show_that_a_message_was_lost_on_its_way_down(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(heartbeat, "OVERDUE_S", 60.0)
+
+    async def up(link: Conversation, hello: Hello) -> None:
+        greet(link)
+        while (frame := await link.frame()) is not None:
+            if frame.type == MSG:
+                link.say(ACK, frame.id, body=(1).to_bytes(8))  # the inbox has one
+
+    async def down(link: Conversation, hello: Hello) -> None:
+        greet(link)
+        link.say(PONG, (await link.expect(PING)).id, body=bytes(8))
+        for _ in range(3):
+            link.say(PONG, (await link.expect(PING)).id, body=(1).to_bytes(8))
+        link.say(MSG, 1, "r", b"here")
+        await pong(link, 1)
+
+    async def work() -> None:
+        roles = Roles(up, down)
+        async with asyncio.timeout(20), peer(roles) as address, split(address) as im:
+            coming = asyncio.create_task(first(im, 1))
+            while not coming.done():
+                await im.send("r", b"x")
+                await asyncio.sleep(0.01)
+            assert [message.body for message in coming.result()] == [b"here"]
+            assert sorted(roles.roles) == ["down", "up"], "one link each"
+
+    run(work())
+
+
 @pytest.mark.parametrize("receive", [True, False])
 @pytest.mark.parametrize("http", [True, False], ids=["the tunnel", "two links"])
 def test_what_finds_nobody_at_first_goes_up_when_somebody_is_there(receive: bool, http: bool, tmp_path: Path) -> None:

@@ -83,13 +83,14 @@ def test_only_the_last_ping_is_answered_and_once() -> None:
     assert not beat.pong(new, 1.2)
 
 
-def test_a_push_is_lost_when_the_head_is_ahead_twice_and_nothing_came_between() -> None:
+def test_a_push_is_lost_when_the_head_is_ahead_twice_with_a_while_between_in_which_nothing_came() -> None:
     beat = Heartbeat(30, 600, 0.1)
-    assert not beat.doubt(5)
-    assert not beat.doubt(6)
-    assert beat.doubt(6)
+    assert not beat.doubt(5, 10.0)
+    assert not beat.doubt(6, 20.0)
+    assert not beat.doubt(6, 20.9), "asked again at once, it is on its way"
+    assert beat.doubt(6, 21.1)
     beat.trust()
-    assert not beat.doubt(6)
+    assert not beat.doubt(6, 30.0)
 
 
 def test_the_kernel_tells_what_is_on_its_way() -> None:

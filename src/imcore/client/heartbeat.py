@@ -30,7 +30,18 @@ class Heartbeat:
     """One link's. least_s, most_s: the gateway's bounds on the time between pings (wire: `Welcome.heartbeat`). rtt: the
     first round trip, measured on the handshake, seconds."""
 
-    __slots__ = ("_heard", "_interval", "_next", "_since", "_suspect", "_token", "bounds", "rtt", "waiting")
+    __slots__ = (
+        "_heard",
+        "_interval",
+        "_next",
+        "_since",
+        "_suspect",
+        "_suspected",
+        "_token",
+        "bounds",
+        "rtt",
+        "waiting",
+    )
 
     def __init__(self, least_s: float, most_s: float, rtt: float) -> None:
         self.bounds = least_s, most_s
@@ -41,6 +52,7 @@ class Heartbeat:
         self._next = 0.0
         self._token = 0
         self._suspect = -1
+        self._suspected = 0.0  # since when
         self.rtt = rtt
         """The smoothed round trip, seconds."""
         self.waiting = False
@@ -96,12 +108,12 @@ class Heartbeat:
         seconds = self._since - self._heard if self._heard else 0.0
         return seconds if seconds <= self._interval else 0.0
 
-    def doubt(self, received: int) -> bool:
-        """The head is ahead of what came. True if it was already, with the same number, a while ago: a push was
-        lost."""
-        lost = self._suspect == received
-        self._suspect = received
-        return lost
+    def doubt(self, received: int, now: float) -> bool:
+        """The head is ahead of what came. True if it was already, with the same number, a while ago: a push was lost.
+        What is asked in quick succession says nothing: it is on its way."""
+        if self._suspect != received:
+            self._suspect, self._suspected = received, now
+        return now - self._suspected >= self.overdue(0)
 
     def trust(self) -> None:
         """The head is not ahead."""

@@ -317,7 +317,7 @@ class ClientLink(Link):
         received = self.owner.lacks(self, int.from_bytes(body)) if len(body) == 8 else None
         if received is None:
             beat.trust()
-        elif beat.doubt(received):
+        elif beat.doubt(received, self.loop.time()):
             self.die("internal", f"the inbox goes on behind number {received}, but nothing came: asking for it anew")
             return
         else:
