@@ -16,6 +16,7 @@ from imcore.access_list import AccessList, AccessPoint, BackOff, Port, Report, s
 from imcore.errors import WayError
 from imcore.points import Point
 from imcore.ways.candidate import Candidate
+from imcore.ways.finder import Finder
 from imcore.ways.memory import Memory
 from imcore.ways.network import Network
 from imcore.ways.sources import ADDRESSES
@@ -176,6 +177,60 @@ def test_where_there_is_no_way_it_says_what_all_of_them_met() -> None:
             with pytest.raises(WayError, match="2 REFUSED") as caught:
                 await found(finder([*points, Point("tcp", "im.example.com", 80)]))
             assert "DNS im.example.com: NO_NAME" in str(caught.value)
+
+    asyncio.run(work())
+
+
+def pair(points: list[Point]) -> tuple[Finder, Finder]:
+    """One for what comes down and one for what goes up."""
+    memory = Memory()
+    one, other = finder(points, memory=memory), finder(points, memory=memory)
+    one.beside(other)
+    return one, other
+
+
+def test_a_proof_to_one_finder_of_a_device_is_one_to_the_other_at_once() -> None:
+    asked = 0
+
+    async def answers_one(request: Asked, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        asked += 1
+        await gateway(0.05 if asked == 1 else 60)(request, writer)
+
+    async def work() -> None:
+        async with asyncio.timeout(20), place(answers_one) as point:
+            one, other = pair([point])
+            async with asyncio.timeout(2), asyncio.TaskGroup() as both:
+                both.create_task(one.find(enter, lambda text: None))
+                both.create_task(other.find(enter, lambda text: None))
+            assert asked <= 2
+            assert await other.find(enter, lambda text: None) == await one.find(enter, lambda text: None)
+            assert asked <= 2
+            for each in (one, other):
+                await each.close()
+
+    asyncio.run(work())
+
+
+def test_who_did_not_hold_for_one_of_them_has_to_prove_himself_to_both() -> None:
+    asked = 0
+
+    async def counted(request: Asked, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        asked += 1
+        await gateway()(request, writer)
+
+    async def work() -> None:
+        async with asyncio.timeout(20), place(counted) as point:
+            one, other = pair([point])
+            way = await one.find(enter, lambda text: None)
+            await other.find(enter, lambda text: None)
+            assert asked == 1
+            other.lost(way)
+            assert await one.find(enter, lambda text: None) == way
+            assert asked == 2
+            for each in (one, other):
+                await each.close()
 
     asyncio.run(work())
 

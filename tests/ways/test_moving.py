@@ -50,7 +50,8 @@ async def moving_to_strangers(*delays_s: float) -> AsyncIterator[tuple[Callable[
 def test_a_proof_counts_on_no_other_network_for_any_finder_of_the_device() -> None:
     async def work() -> None:
         async with moving_to_strangers(0.0) as (makes, moves):
-            finders = [makes() for _ in range(3)]
+            finders = [makes() for _ in range(4)]
+            finders[0].beside(finders[1])
             for one in finders:
                 await one.find(enter, lambda text: None)
             moves()

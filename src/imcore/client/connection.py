@@ -15,6 +15,7 @@ from typing import Literal
 
 from .._hub import Hub
 from ..messages import GoAway, Hello, Role
+from ..ways.ahead import Ahead
 from ..ways.candidate import Candidate
 from ..ways.finder import Ways
 from ..ways.watch import Watch, stranded
@@ -52,13 +53,14 @@ class Connection:
         self._receive = receive
         self._memory = ways.memory
         self._joining = joining
-        self._opening = Opening(owner, token, ways.tls, hello, ways.through, ways.memory)
+        self._ahead = Ahead(ways.through)
+        self._opening = Opening(owner, token, ways.tls, hello, self._ahead.entering, ways.memory)
         self.split = channels == "split" or ways.tunnels
         """Up and down are apart, now."""
         renews = not isinstance(token, str)
         echoes = self._opening.echoes
-        long = ways.finder("down" if receive else "up")
-        short = ways.finder("up", self._is_apart)
+        long = ways.finder("down" if receive else "up", ahead=self._ahead)
+        short = ways.finder("up", self._is_apart, self._ahead)
         long.beside(short)
         self.long = Channel(long, self._open_long, self._wanted, renews, receive, echoes, say)
         self.short = Channel(short, self._open_short, self._sent_for, renews, False, echoes, lambda state, text: None)
@@ -113,6 +115,7 @@ class Connection:
         finally:
             hub.on_wake.remove(self.stalled)
             self._opening.close()
+            self._ahead.drop()
 
     def need(self) -> None:
         """Something is to be sent, and there is no link."""
@@ -152,6 +155,7 @@ class Connection:
                 link.check()
                 link.leave()
         self._opening.moved()
+        self._ahead.drop()
 
     def woke(self) -> None:
         """This machine slept: what was tried before is nothing, and it may be elsewhere."""

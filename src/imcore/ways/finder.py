@@ -12,6 +12,7 @@ import random
 import ssl
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from typing import NamedTuple, Self, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -19,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from ..access_list import BackOff, Direction, Measured, PublicKeys, Report, public_keys
 from ..errors import WayError
 from ..points import Point, parse_points
+from .ahead import Ahead
 from .candidate import Candidate, Listed
 from .dial import Connect, straight
 from .fetch import Progress
@@ -26,6 +28,7 @@ from .memory import Memory
 from .network import Network, current
 from .outcomes import Outcome, met
 from .probe import fill, probe, still
+from .proofs import Proofs
 from .proxies import Proxies, chooser
 from .race import MOST, PATIENCE_S, Race
 from .resolve import Resolve, system
@@ -39,8 +42,6 @@ Way = TypeVar("Way")
 
 SLOW_MOST = 4.0
 """How much more patient a race may become, on networks where all of them found nobody."""
-PROVEN_S = 600.0
-"""For so long, seconds, who has proven himself on this network is taken at his word: entering needs no second proof."""
 BETTER_S, BETTER_BY = 0.010, 1.1
 """What is not faster by so many seconds, and by this factor, is not worth a change."""
 PORTAL_S = 2.0
@@ -58,7 +59,8 @@ _WORST = (9, 9)
 
 class Finder:
     """role: what the way is for. keys: that gateways prove themselves with; none = WELCOME is proof enough, and points
-    are entered in turn. through: what makes connections for a candidate. network: which one the device is on. device:
+    are entered in turn. through: what makes connections for a candidate. ahead: what makes them where they are entered
+    by those that it makes meanwhile. network: which one the device is on. device:
     whose reports these are."""
 
     def __init__(
@@ -73,6 +75,7 @@ class Finder:
         device: str,
         tls: ssl.SSLContext | None = None,
         fits: Callable[[Candidate], bool] = lambda candidate: True,
+        ahead: Ahead | None = None,
     ) -> None:
         self._role: Direction = role
         self._sources = sources
@@ -83,13 +86,13 @@ class Finder:
         self._device = device
         self._tls = tls
         self._fits = fits
+        self._ahead = ahead
         self._listed: dict[Candidate, Listed] = {}
         self._gathering: asyncio.Task[None] | None = None
         self._gathered = ""  # the place where it was begun
         self._search: Search[object] | None = None
         self._other: Finder | None = None
-        self._place = ("", 0)  # and after which journey
-        self._proven: dict[Candidate, float] = {}  # and when, at that place
+        self._proofs = Proofs(self._where, ahead.drop if ahead is not None else lambda: None)
         self._slow = 1.0
         self._portal: Candidate | None = None
         self._sending: set[asyncio.Task[None]] = set()
@@ -98,8 +101,13 @@ class Finder:
 
     def beside(self, other: Finder) -> None:
         """The other one finds ways for the same device: while both search, one of them does so more quietly, and each
-        tells the other one who has proven himself first."""
+        tells the other one who has proven himself first; a proof to one of them is one to both."""
         self._other, other._other = other, self
+        other._proofs = self._proofs
+
+    def _where(self) -> object:
+        """The network of now, and how often the device has come to it."""
+        return str(self._network()), self._memory.journeys
 
     def _favour(self, candidate: Candidate | None) -> None:
         if self._other is not None and self._other._search is not None:
@@ -127,7 +135,9 @@ class Finder:
 
         now = asyncio.get_running_loop().time()
         most = 1 if self._other is not None and self._other._search is not None else MOST
-        search: Search[Way] = Search(Race(now, slow=self._slow, most=most), self._knock, go_in, tell)
+        through = self._through if self._ahead is None else self._ahead.knocking
+        knock = partial(self._knock, through=through)
+        search: Search[Way] = Search(Race(now, slow=self._slow, most=most), knock, go_in, tell)
         self._search = search  # type: ignore[assignment]
         self._begin_gathering()
         try:
@@ -172,7 +182,7 @@ class Finder:
 
     def lost(self, candidate: Candidate) -> None:
         """It was the way in, and it did not hold."""
-        self._proven.pop(candidate, None)
+        self._proofs.lost(candidate)
         self._memory.failed(candidate)
 
     async def better(self, current: Candidate, *, holds: bool = True) -> Candidate | None:
@@ -218,7 +228,7 @@ class Finder:
                     group.create_task(measure(one, min(mine_s or PATIENCE_S, PATIENCE_S)))
         finally:
             self._send_report(attempts)
-        proven = self._proven_here()
+        proven = self._proofs.here()
         good = [one.candidate for one in attempts if one.candidate in proven]
         best = min(good, key=lambda one: (self._rank(one), self._memory.cost_s(one) or 0.0), default=None)
         await self._memory.save()
@@ -230,7 +240,7 @@ class Finder:
     def knows(self, candidate: Candidate) -> bool:
         """It has proven itself on the network of now, so that it may be used without another search; without keys
         nobody has to."""
-        return not self._keys or candidate in self._proven_here()
+        return not self._keys or candidate in self._proofs.here()
 
     def slow(self, candidate: Candidate) -> bool:
         """It took so long to prove itself that whatever moves beside messages stands in their way."""
@@ -328,23 +338,17 @@ class Finder:
         if self._search is not None:
             self._search.join(self._memory.entries(self._role, listed))
 
-    async def _knock(self, candidate: Candidate, progress: Progress) -> None:
+    async def _knock(
+        self, candidate: Candidate, progress: Progress, through: Callable[[Candidate], Connect] | None = None
+    ) -> None:
         if not self._keys:
             return
-        loop = asyncio.get_running_loop()
-        proven = self._proven_here()
-        if loop.time() - proven.get(candidate, -PROVEN_S) < PROVEN_S:
+        proven = self._proofs.here()
+        if self._proofs.holds(candidate):
             return
-        await probe(candidate.point, self._keys, progress, through=self._through(candidate), tls=self._tls)
-        proven[candidate] = loop.time()
-
-    def _proven_here(self) -> dict[Candidate, float]:
-        """Who has proven himself on the network of now, and when. A proof counts nowhere else, so each finder looks for
-        itself where it is; one that comes from the network before is kept where nobody reads it."""
-        place = (str(self._network()), self._memory.journeys)
-        if place != self._place:
-            self._place, self._proven = place, {}
-        return self._proven
+        through = through or self._through
+        await probe(candidate.point, self._keys, progress, through=through(candidate), tls=self._tls)
+        proven[candidate] = asyncio.get_running_loop().time()
 
     def _learn(self, attempt: Attempt) -> None:
         if attempt.outcome != Outcome.OK.name:
@@ -448,8 +452,13 @@ class Ways(NamedTuple):
             self.points, self.access, self.keys, self.memory, through=self.through, resolve=self.resolve, tls=self.tls
         )
 
-    def finder(self, role: Direction, fits: Callable[[Candidate], bool] = lambda candidate: True) -> Finder:
-        """Of ways in this direction that are fit for their use."""
+    def finder(
+        self,
+        role: Direction,
+        fits: Callable[[Candidate], bool] = lambda candidate: True,
+        ahead: Ahead | None = None,
+    ) -> Finder:
+        """Of ways in this direction that are fit for their use. ahead: by whose connections they are entered."""
         keys = tuple(self.keys.values())
         return Finder(
             role,
@@ -461,6 +470,7 @@ class Ways(NamedTuple):
             device=self.device,
             tls=self.tls,
             fits=fits,
+            ahead=ahead,
         )
 
 

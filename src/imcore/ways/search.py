@@ -72,8 +72,12 @@ class Search(Generic[Way]):
         self._moved.set()
 
     def favour(self, candidate: Candidate | None) -> None:
-        """Another search of this device has seen this one prove itself; None: that search is over."""
+        """Another search of this device has seen this one prove itself, and a proof to one is one to both: who is asked
+        for it here, too, need not answer, and that is no attempt to tell of. None: that search is over."""
         self._race.favour(candidate, self._loop.time())
+        if candidate is not None and candidate in self._tasks and candidate not in self._verified:
+            self._call_off(candidate)
+            self._proved(candidate)
         self._moved.set()
 
     async def run(self) -> Way | None:
@@ -110,11 +114,7 @@ class Search(Generic[Way]):
     def _do(self, decision: Decision) -> None:
         candidate = decision.candidate
         if decision.act is Act.DROP:
-            task = self._tasks.pop(candidate, None)
-            if task is not None:
-                task.cancel()
-                self._left.add(task)
-                task.add_done_callback(self._left.discard)
+            self._call_off(candidate)
             if decision.late:
                 self._ended(candidate, self._progress[candidate].late, entered=candidate in self._verified)
             return
@@ -125,6 +125,17 @@ class Search(Generic[Way]):
             work = self._entered(candidate)
         self._tasks[candidate] = self._loop.create_task(work, name=f"imcore {decision.act.value} {candidate}")
 
+    def _call_off(self, candidate: Candidate) -> None:
+        task = self._tasks.pop(candidate, None)
+        if task is not None:
+            task.cancel()
+            self._left.add(task)
+            task.add_done_callback(self._left.discard)
+
+    def _proved(self, candidate: Candidate) -> None:
+        self._verified.add(candidate)
+        self._race.verified(candidate, self._loop.time())
+
     async def _knocked(self, candidate: Candidate) -> None:
         try:
             await self._knock(candidate, self._progress[candidate])
@@ -133,8 +144,7 @@ class Search(Generic[Way]):
         except Exception as error:
             self._broken(error)
         else:
-            self._verified.add(candidate)
-            self._race.verified(candidate, self._loop.time())
+            self._proved(candidate)
             self._moved.set()  # before others are told of it
             self._ended(candidate, None, entered=False)
         self._moved.set()
