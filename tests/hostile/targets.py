@@ -9,7 +9,7 @@ __all__ = ["FACTOR", "FIRST_MOST_S", "IDLE_MOST", "NOISE_S", "SILENCE_MOST_S", "
 
 FACTOR = 1.2
 """The first message takes so many times what the best open way takes alone, beside what silent ways make it wait."""
-NOISE_S = 0.4
+NOISE_S = 0.25
 """And that, seconds, since the machine does other things, too."""
 FIRST_MOST_S = 5.0
 SILENCE_MOST_S = 5.0
