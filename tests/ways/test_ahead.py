@@ -9,11 +9,15 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from imcore._hub import Hub
 from imcore.points import Point
 from imcore.ways import ahead
 from imcore.ways.ahead import Ahead
 from imcore.ways.candidate import Candidate
 from imcore.ways.dial import Connect, Stream, straight
+from imcore.ways.learned import Manner
+from imcore.ways.memory import Memory
+from imcore.ways.tunnel import Tunnel
 from tests.ways.places import listening
 
 LONG_S = 0.06
@@ -62,9 +66,27 @@ def test_who_goes_in_takes_what_was_begun() -> None:
         async with place() as (there, candidate, made):
             await knock(made, candidate)
             await there.has(2, 1)
-            with (await made.entering(candidate)(candidate.point)).sock as sock:
+            taken = await made.entering(candidate)(candidate.point)
+            assert taken.took_s >= LONG_S * 0.9
+            with taken.sock as sock:
                 assert there.came[1].get_extra_info("peername") == sock.getsockname()
             await there.has(2, 2)
+
+    asyncio.run(work())
+
+
+def test_a_way_is_as_far_for_the_tunnel_as_it_is() -> None:
+    async def work() -> None:
+        async with place() as (there, candidate, made):
+            await knock(made, candidate)
+            await there.has(2, 1)
+            hub = Hub(asyncio.get_running_loop())
+            tunnel = Tunnel(hub, candidate.point, Manner(Memory(), "a", "b"), None, made.entering(candidate))
+            await tunnel.reach("up")
+            assert tunnel.rtt >= LONG_S * 0.9
+            tunnel.close()
+            await there.has(2, 2)
+            hub.close()
 
     asyncio.run(work())
 

@@ -65,7 +65,7 @@ class Ahead:
                 one = made.pop(0)
                 one.end.cancel()
                 if await _stands(one):
-                    return Stream(one.sock)
+                    return Stream(one.sock, took_s=one.took_s)
             return await self._through(candidate)(point)
 
         return take_or_connect

@@ -37,6 +37,8 @@ class Stream(NamedTuple):
     told: Callable[[str | None], bool] = lambda outcome: False
     """Told what came to a request: None = a gateway answered, else the outcome's name. True if the next connection will
     be made in another manner, so that it is worth trying at once."""
+    took_s: float = 0.0
+    """How long such a one took to be made, seconds, where this one was made before it was asked for."""
 
 
 Connect = Callable[[Point], Awaitable[Stream]]

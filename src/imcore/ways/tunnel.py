@@ -239,7 +239,7 @@ class Tunnel:
         finally:
             self._reaching -= 1
         self._connections[path] = fresh
-        self.rtt = asyncio.get_running_loop().time() - began
+        self.rtt = max(stream.took_s, asyncio.get_running_loop().time() - began)
 
     def post(self, path: Path, link: Link) -> Post:
         """Carry a link that has said all that it wants to, on the connection that `reach` saw to."""
