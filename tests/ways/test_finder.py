@@ -333,6 +333,10 @@ class TestSources:
                     "built in": "OK",
                     f"access {service}": outcome,
                 }
+                with pytest.raises(WayError) as caught:
+                    await found(finder([], [service]))
+                assert caught.value.outcome == outcome
+                assert f"access {service}: {outcome}" in str(caught.value)
 
         asyncio.run(work())
 

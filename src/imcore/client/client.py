@@ -177,7 +177,7 @@ class Client(Transfers, Standing):
 
     # What the application does.
 
-    async def send(self, route: str, body: bytes, *, timeout: float | None = 30.0) -> Receipt:  # noqa: ASYNC109
+    async def send(self, route: str, body: bytes, *, timeout: float | None = 30.0) -> Receipt:
         """Send to a service; returns when the message is durable. Messages arrive in the order of the calls.
 
         timeout: seconds, None = for ever. Raises `Refused`; `Unknown` when the time is up or the client closes: it
@@ -189,7 +189,7 @@ class Client(Transfers, Standing):
         self._check(route, body)
         return await self._sending.send(route, body, timeout)
 
-    async def join(self, room: str, *, timeout: float | None = 30.0) -> None:  # noqa: ASYNC109
+    async def join(self, room: str, *, timeout: float | None = 30.0) -> None:
         """Hear what is published in a room, now and on every link to come. Raises `Refused`, and `Unknown` when the
         time is up: then it is joined as soon as that is possible, unless `leave` is called."""
         self._check(room, b"")
@@ -197,7 +197,7 @@ class Client(Transfers, Standing):
             raise LocalError("nothing comes to a client that only sends: leave out `receive=False`")
         await self._within(timeout, f"joining room {room!r}", self._rooms.join(room))
 
-    async def leave(self, room: str, *, timeout: float | None = 30.0) -> None:  # noqa: ASYNC109
+    async def leave(self, room: str, *, timeout: float | None = 30.0) -> None:
         """Hear no more of it. Raises `Refused`, `Unknown` when the time is up."""
         self._check(room, b"")
         if not self._receive:
@@ -210,7 +210,7 @@ class Client(Transfers, Standing):
         body: bytes,
         *,
         confirm: bool = False,
-        timeout: float | None = 30.0,  # noqa: ASYNC109
+        timeout: float | None = 30.0,
     ) -> None:
         """Hand a message to those who are in a room now: nothing is stored. Waits for a link if there is none.
 

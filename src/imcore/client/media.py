@@ -54,7 +54,7 @@ class Media:
         name: str | None,
         type: str,
         state: str | os.PathLike[str] | None,
-        timeout: float | None,  # noqa: ASYNC109
+        timeout: float | None,
     ) -> Reference:
         """See `Client.upload`."""
         async with self._transfer(timeout) as (way, yielding):
@@ -67,7 +67,7 @@ class Media:
         path: str | os.PathLike[str],
         *,
         progress: Progress | None,
-        timeout: float | None,  # noqa: ASYNC109
+        timeout: float | None,
     ) -> None:
         """See `Client.download`."""
         async with self._transfer(timeout) as (way, yielding):
@@ -126,7 +126,7 @@ class Transfers:
         name: str | None = None,
         type: str = "",
         state: str | os.PathLike[str] | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109
+        timeout: float | None = None,
     ) -> Reference:
         """Bring a file to the media service; returns what to send to those who may read it.
 
@@ -144,7 +144,7 @@ class Transfers:
         path: str | os.PathLike[str],
         *,
         progress: Progress | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109
+        timeout: float | None = None,
     ) -> None:
         """Get a file, whole and checked, or not at all. Until then it grows as `path.part`, beside `path.part.json`: by
         them another call, or another process, goes on. Raises as `upload` does."""

@@ -59,7 +59,7 @@ class _Connector(aiohttp.BaseConnector):
         self,
         req: aiohttp.ClientRequest,
         traces: Any,
-        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's signature
+        timeout: aiohttp.ClientTimeout,
     ) -> ResponseHandler:
         handler: ResponseHandler = self._factory()
         try:

@@ -26,7 +26,7 @@ from .dial import Connect, straight
 from .fetch import Progress
 from .memory import Memory
 from .network import Network, current
-from .outcomes import Outcome, met
+from .outcomes import Outcome
 from .probe import fill, probe, still
 from .proofs import Proofs
 from .proxies import Proxies, chooser
@@ -138,7 +138,7 @@ class Finder:
         through = self._through if self._ahead is None else self._ahead.knocking
         knock = partial(self._knock, through=through)
         search: Search[Way] = Search(Race(now, slow=self._slow, most=most), knock, go_in, tell)
-        self._search = search  # type: ignore[assignment]
+        self._search = search  # type: ignore[assignment]  # whatever its way in is: nobody asks this one for it
         self._begin_gathering()
         try:
             if self._keys:  # else there is nothing to look for: it is entered
@@ -365,9 +365,11 @@ class Finder:
         failed = [one for one in attempts if one.outcome != Outcome.OK.name]
         if len(failed) == 1:
             return WayError(failed[0].outcome, f"{failed[0].candidate}: {failed[0].text}")
-        unheard = [f"{one.source}: {one.outcome}" for one in self.heard if one.outcome != Outcome.OK.name]
+        silent = {one.source: one.outcome for one in self.heard if one.outcome != Outcome.OK.name}
+        unheard = [f"{source}: {outcome}" for source, outcome in silent.items()]
         if not failed:
-            return met(Outcome.NO_NAME, "; ".join(unheard) or "no access point is known")
+            outcome = silent.popitem()[1] if len(set(silent.values())) == 1 else Outcome.NO_NAME.name
+            return WayError(outcome, "; ".join(["no access point is known", *unheard]))
         counts = Counter(one.outcome for one in failed)
         text = ", ".join(f"{count} {name}" for name, count in counts.most_common())
         return WayError(counts.most_common(1)[0][0], "; ".join([f"{len(failed)} ways were tried: {text}", *unheard]))
