@@ -438,6 +438,67 @@ class TestBehindTheWayIn:
 
         asyncio.run(work())
 
+    def test_where_every_way_freezes_each_is_tried_once_and_the_last_one_kept(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("imcore.ways.finder.FROZEN_S", 0.1)
+        monkeypatch.setattr(Memory, "wait_s", lambda memory, candidate: 0.0)  # as after a while
+
+        async def work() -> None:
+            frozen = [place(gateway(cut=17_000), f"127.0.0.{number}") for number in (2, 3, 4)]
+            async with asyncio.timeout(20), AsyncExitStack() as stack:
+                points = [await stack.enter_async_context(each) for each in frozen]
+                one, other = pair(
+                    [*points, *(Point("tcp", host, points[0].port) for host in ("127.0.0.5", "127.0.0.6"))]
+                )
+                way: Candidate | None = await one.find(enter, lambda text: None)
+                tried = []
+                while way is not None:
+                    assert way not in tried
+                    tried.append(way)
+                    assert not await one.holds(way)
+                    assert other.held(way) is False
+                    way = await one.better(way, holds=False)
+                assert {way.point for way in tried} == set(points)
+                for each in (one, other):
+                    await each.close()
+
+        asyncio.run(work())
+
+    def test_what_held_on_one_network_is_looked_at_again_on_another(self) -> None:
+        here = Network("10.0.0.1")
+
+        async def work() -> None:
+            nonlocal here
+            async with asyncio.timeout(20), place(gateway()) as point:
+                one, way = finder([point], network=lambda: here), Candidate(point, point.host)
+                assert one.held(way) is None
+                assert await one.holds(way)
+                assert one.held(way)
+                here = Network("10.9.9.1")
+                assert one.held(way) is None
+                await one.close()
+
+        asyncio.run(work())
+
+    def test_one_look_is_enough_for_both_finders(self) -> None:
+        asked = 0
+
+        async def counted(request: Asked, writer: asyncio.StreamWriter) -> None:
+            nonlocal asked
+            asked += request.target.startswith("/im/fill")
+            await gateway(0.05)(request, writer)
+
+        async def work() -> None:
+            async with asyncio.timeout(20), place(counted) as point:
+                way, both = Candidate(point, point.host), pair([point])
+                assert await asyncio.gather(*(one.holds(way) for one in both)) == [True, True]
+                assert asked == 1
+                for one in both:
+                    await one.close()
+
+        asyncio.run(work())
+
 
 @pytest.mark.parametrize(("address", "host"), [("127.0.0.1", "im..example"), ("127.0.0.1", "im\0")])
 def test_a_list_that_names_what_is_no_host_leaves_the_others_good(address: str, host: str) -> None:

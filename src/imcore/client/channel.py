@@ -88,7 +88,6 @@ class Channel:
         self._beside = asyncio.Event()  # the other channel is connected again
         self._moved = asyncio.Event()  # the network is another one, or time has leapt: what was tried before is nothing
         self._stirred = asyncio.Event()  # something moves
-        self._holds: dict[Candidate, bool] = {}  # whether much comes through by it, where that was looked at
         self._leave_at = 0.0  # the time that a GOAWAY gave us for coming back
         self._moving = False  # the used link drains while the next one is opened
         self._renewals = 0  # tokens that were refused since the last WELCOME
@@ -312,7 +311,7 @@ class Channel:
             self._changed.clear()
             way = self.good
             assert way is not None
-            if way not in self._holds and way != spared and self._finder.slow(way):
+            if self._finder.held(way) is None and way != spared and self._finder.slow(way):
                 spared = way  # messages first: it is looked at the next time
             else:
                 await self._look(way)
@@ -327,9 +326,9 @@ class Channel:
                 wait = AGAIN_S
 
     async def _look(self, way: Candidate) -> None:
-        if way not in self._holds:
-            self._holds[way] = await self._finder.holds(way)
-        best = await self._finder.better(way, holds=self._holds[way])
+        if (holds := self._finder.held(way)) is None:
+            holds = await self._finder.holds(way)
+        best = await self._finder.better(way, holds=holds)
         if best is not None and self._opened.is_set() and way == self.good:
             await self._move(best)
 

@@ -188,7 +188,7 @@ class Finder:
     async def better(self, current: Candidate, *, holds: bool = True) -> Candidate | None:
         """The best that has proven itself and is better than this one, which is in use: less loaded, by a better way,
         or faster; None if there is none now. Where nothing is known yet, it is measured. holds: False = anything is
-        better."""
+        better that does not lead there like one by which too little comes through."""
         if not self._keys:
             return None
         if self._sources.stale:
@@ -198,7 +198,13 @@ class Finder:
         mine, mine_s = self._rank(current), self._memory.cost_s(current)
         if not holds:
             mine, mine_s = _WORST, None
-        rivals = [one for one in self._listed if one != current and not self._memory.wait_s(one)]
+        held = self._proofs.held()
+        bad = {one.path for one, good in held.items() if not good}
+        rivals = [
+            one
+            for one in self._listed
+            if one != current and not self._memory.wait_s(one) and held.get(one, holds or one.path not in bad)
+        ]
         above = [one for one in rivals if self._rank(one) < mine]
         beside = [one for one in rivals if self._rank(one) == mine and self._memory.cost_s(one) is None]
         gate = asyncio.Semaphore(MOST)
@@ -246,10 +252,21 @@ class Finder:
         """It took so long to prove itself that whatever moves beside messages stands in their way."""
         return (self._memory.cost_s(candidate) or 0.0) >= SLOW_S
 
+    def held(self, candidate: Candidate) -> bool | None:
+        """What `holds` found out on this network; None = it was not asked."""
+        return self._proofs.held().get(candidate) if self._keys else True
+
     async def holds(self, candidate: Candidate) -> bool:
-        """Many bytes come through from there. If not, that is remembered and reported."""
+        """Many bytes come through from there. It is looked at once on each network; if not, that is reported."""
         if not self._keys:
             return True
+        async with self._proofs.looking:
+            held = self._proofs.held()
+            if candidate not in held:
+                held[candidate] = await self._is_filled(candidate)
+            return held[candidate]
+
+    async def _is_filled(self, candidate: Candidate) -> bool:
         progress = Progress()
         work = asyncio.create_task(
             fill(candidate.point, self._keys, progress, through=self._through(candidate), tls=self._tls)

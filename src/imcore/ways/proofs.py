@@ -1,4 +1,5 @@
-"""Who has proven himself to this device, on the network that it is on: a proof counts nowhere else."""
+"""What points have shown to this device, on the network that it is on: who they are, and whether much comes through. It
+counts nowhere else."""
 
 from __future__ import annotations
 
@@ -21,16 +22,20 @@ class Proofs:
         self._left = left
         self._place: object = None
         self._given: dict[Candidate, float] = {}
+        self._held: dict[Candidate, bool] = {}
+        self.looking = asyncio.Lock()
+        """Held while it is looked whether one holds."""
 
     def here(self) -> dict[Candidate, float]:
         """Who has, and when. What comes of a proof that was begun here is written here, too: if the network is another
         one by then, nobody reads it."""
-        place = self._where()
-        if place != self._place:
-            if self._place is not None:
-                self._left()
-            self._place, self._given = place, {}
+        self._look_around()
         return self._given
+
+    def held(self) -> dict[Candidate, bool]:
+        """Whether much comes through by those that were looked at; written as `here` is."""
+        self._look_around()
+        return self._held
 
     def holds(self, candidate: Candidate) -> bool:
         """It need not prove itself once more."""
@@ -39,3 +44,10 @@ class Proofs:
     def lost(self, candidate: Candidate) -> None:
         """It has to."""
         self._given.pop(candidate, None)
+
+    def _look_around(self) -> None:
+        place = self._where()
+        if place != self._place:
+            if self._place is not None:
+                self._left()
+            self._place, self._given, self._held = place, {}, {}
