@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from imcore.access_list import key_id
 from imcore.points import Point
 from imcore.ways.candidate import Candidate
-from imcore.ways.dial import straight
+from imcore.ways.dial import Connect, straight
 from imcore.ways.finder import Finder, Ways
 from imcore.ways.memory import Memory
 from imcore.ways.network import Network
@@ -29,9 +29,10 @@ def finder(
     memory: Memory | None = None,
     keyed: bool = True,
     network: Callable[[], Network] = lambda: Network("10.0.0.1"),
+    through: Callable[[Candidate], Connect] = straight,
 ) -> Finder:
     keys = {key_id(key): key for key in KEYS} if keyed else {}
-    ways = Ways(points, services, keys, memory or Memory(), "phone", None, straight, resolve, network)
+    ways = Ways(points, services, keys, memory or Memory(), "phone", None, through, resolve, network)
     return ways.finder("down")
 
 

@@ -16,13 +16,15 @@ from imcore.access_list import AccessList, AccessPoint, BackOff, Port, Report, s
 from imcore.errors import WayError
 from imcore.points import Point
 from imcore.ways.candidate import Candidate
+from imcore.ways.dial import Connect, Stream, straight
 from imcore.ways.finder import Finder
 from imcore.ways.memory import Memory
 from imcore.ways.network import Network
+from imcore.ways.race import STAGGER_S
 from imcore.ways.sources import ADDRESSES
 from imcore.ways.still import Still
 from tests.ways.finders import enter, finder, found
-from tests.ways.places import KEY, Asked, access, gateway, http, listing, name_server, place, relay, says
+from tests.ways.places import KEY, Asked, Place, access, gateway, http, listing, name_server, place, relay, says
 
 
 @asynccontextmanager
@@ -179,6 +181,39 @@ def test_where_there_is_no_way_it_says_what_all_of_them_met() -> None:
             assert "DNS im.example.com: NO_NAME" in str(caught.value)
 
     asyncio.run(work())
+
+
+class TestWhereConnectingIsSlow:
+    """One is asked at a time: answers would stand in each other's way."""
+
+    @staticmethod
+    def slowly(candidate: Candidate) -> Connect:
+        async def connect(point: Point) -> Stream:
+            await asyncio.sleep(STAGGER_S * 1.1)
+            return await straight(candidate)(point)
+
+        return connect
+
+    @pytest.mark.parametrize(
+        ("first", "asked"),
+        [(gateway(0.3), 1), (says(http(b"hello")), 3), (gateway(60), 2)],
+        ids=["good", "not", "silent"],
+    )
+    def test_one_is_asked_and_the_next_when_that_is_needed(self, first: Place, asked: int) -> None:
+        count = 0
+
+        async def answer(request: Asked, writer: asyncio.StreamWriter) -> None:
+            nonlocal count
+            count += 1
+            await (first if count < asked or asked == 1 else gateway())(request, writer)
+
+        async def work() -> None:
+            async with asyncio.timeout(20), AsyncExitStack() as stack:
+                points = [await stack.enter_async_context(place(answer, f"127.0.0.{number}")) for number in (2, 3)]
+                await found(finder(points, through=self.slowly))
+                assert count == asked
+
+        asyncio.run(work())
 
 
 def pair(points: list[Point]) -> tuple[Finder, Finder]:

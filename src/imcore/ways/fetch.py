@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
+from collections.abc import Awaitable, Callable
 from typing import Self, cast
 
 import msgspec
@@ -46,11 +47,13 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Progress:
-    """How far a request has come; times in seconds from its start, None = not yet."""
+    """How far a request has come; times in seconds from its start, None = not yet. turn: waited for once there is a
+    connection, before anything is asked on it."""
 
-    __slots__ = ("began", "connect_s", "first_s", "received", "whole_s")
+    __slots__ = ("began", "connect_s", "first_s", "received", "turn", "whole_s")
 
-    def __init__(self) -> None:
+    def __init__(self, turn: Callable[[], Awaitable[None]] | None = None) -> None:
+        self.turn = turn
         self.began = time.monotonic()  # uvloop's own time goes in steps of a millisecond
         self.connect_s: float | None = None
         self.first_s: float | None = None
@@ -82,6 +85,8 @@ async def fetch(
             raise met(of_error(error), reason(error)) from None
         progress.connect_s = progress.elapsed()
         try:
+            if progress.turn is not None:
+                await progress.turn()
             transport.write(_head(point, request, stream.prefix, stream.fields) + request.body)
             answer = await exchange.answer
         except WayError as error:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Generic, TypeVar
 
 import msgspec
@@ -15,7 +16,7 @@ from ..errors import WayError
 from .candidate import Candidate
 from .fetch import Progress
 from .outcomes import Outcome
-from .race import Act, Decision, Entry, Race
+from .race import STAGGER_S, TRIPS, Act, Decision, Entry, Race
 
 __all__ = ["Attempt", "Search"]
 
@@ -57,6 +58,8 @@ class Search(Generic[Way]):
         self._tasks: dict[Candidate, asyncio.Task[None]] = {}
         self._left: set[asyncio.Task[None]] = set()
         self._progress: dict[Candidate, Progress] = {}
+        self._asked: Candidate | None = None  # the only one, on a slow network
+        self._next = asyncio.Event()  # it is another one's turn
         self._verified: set[Candidate] = set()
         self._way: list[Way] = []
         self._failure: BaseException | None = None
@@ -115,15 +118,37 @@ class Search(Generic[Way]):
         candidate = decision.candidate
         if decision.act is Act.DROP:
             self._call_off(candidate)
+            self._pass_on(candidate)
             if decision.late:
                 self._ended(candidate, self._progress[candidate].late, entered=candidate in self._verified)
             return
         if decision.act is Act.KNOCK:
-            self._progress[candidate] = Progress()
+            self._progress[candidate] = Progress(partial(self._turn, candidate))
             work = self._knocked(candidate)
         else:
             work = self._entered(candidate)
         self._tasks[candidate] = self._loop.create_task(work, name=f"imcore {decision.act.value} {candidate}")
+
+    async def _turn(self, candidate: Candidate) -> None:
+        """Where connecting is slow one is asked at a time, since what others answer comes before its own; the next one
+        when it has failed, or owes its proof for longer than an answer takes here."""
+        connect_s = self._progress[candidate].connect_s or 0.0
+        if connect_s <= STAGGER_S:
+            return
+        while self._asked not in (None, candidate):
+            try:
+                async with asyncio.timeout(TRIPS * connect_s):
+                    await self._next.wait()
+            except TimeoutError:
+                if self._asked not in self._verified:
+                    return
+        self._asked = candidate
+
+    def _pass_on(self, candidate: Candidate) -> None:
+        if self._asked == candidate:
+            self._asked = None
+            self._next.set()
+            self._next = asyncio.Event()
 
     def _call_off(self, candidate: Candidate) -> None:
         task = self._tasks.pop(candidate, None)
@@ -163,6 +188,7 @@ class Search(Generic[Way]):
 
     def _failed(self, candidate: Candidate, error: WayError, *, entered: bool = False) -> None:
         self._ended(candidate, error, entered=entered)
+        self._pass_on(candidate)
         self._look(candidate)
         self._race.failed(candidate, self._loop.time(), alone=error.outcome == Outcome.TLS_NAME.name)
 
