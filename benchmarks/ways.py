@@ -21,11 +21,12 @@ from imcore.points import Point
 from imcore.ways.candidate import Candidate
 from imcore.ways.dial import Stream, straight
 from imcore.ways.fetch import Progress
-from imcore.ways.finder import Finder, Ways
+from imcore.ways.finder import Finder
 from imcore.ways.memory import Memory
 from imcore.ways.network import Network
 from imcore.ways.probe import probe
 from imcore.ways.resolve import Resolve
+from imcore.ways.ways import Ways
 from tests.ways.places import KEYS, access, gateway, http, listing, name_server, place, says
 
 APART_S = 0.020

@@ -25,7 +25,7 @@ from imcore.client.media_up import PART_LEAST, parts_for
 from imcore.config import Config, Listen, Media
 from imcore.errors import ConfigError, WayError
 from imcore.gateway import identity
-from imcore.ways.finder import Ways
+from imcore.ways.ways import Ways
 from tests.client.slow import Slow
 
 BIG = os.urandom(PART_LEAST * 3 + 12_345)

@@ -8,10 +8,11 @@ from imcore.access_list import key_id
 from imcore.points import Point
 from imcore.ways.candidate import Candidate
 from imcore.ways.dial import Connect, straight
-from imcore.ways.finder import Finder, Ways
+from imcore.ways.finder import Finder
 from imcore.ways.memory import Memory
 from imcore.ways.network import Network
 from imcore.ways.resolve import Resolve
+from imcore.ways.ways import Ways
 from tests.ways.places import KEYS
 
 __all__ = ["enter", "finder", "found", "no_dns"]

@@ -15,10 +15,10 @@ from rich.table import Table
 
 from ..access_list import Direction
 from ..ways.candidate import Candidate
-from ..ways.finder import Ways
 from ..ways.outcomes import Outcome
 from ..ways.sources import Heard
 from ..ways.survey import Found, survey
+from ..ways.ways import Ways
 from . import options
 
 __all__ = ["HELP", "Diagnosis", "add_arguments", "run"]

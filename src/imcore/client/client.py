@@ -19,10 +19,10 @@ from .._hub import Hub
 from ..errors import ConfigError, ImcoreError, LinkClosed, LocalError, OutboxFull, Refused, Unknown
 from ..messages import GoAway, Hello, Refusal, Role, Welcome
 from ..points import parse_points
-from ..ways.finder import Ways
 from ..ways.memory import Memory
 from ..ways.resolve import Resolve, system
 from ..ways.still import Still
+from ..ways.ways import Ways
 from .connection import Channels, Connection, State, Token
 from .downlink import Message
 from .exchange import ExchangeLink

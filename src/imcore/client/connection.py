@@ -17,8 +17,8 @@ from .._hub import Hub
 from ..messages import GoAway, Hello, Role
 from ..ways.ahead import Ahead
 from ..ways.candidate import Candidate
-from ..ways.finder import Ways
 from ..ways.watch import Watch, stranded
+from ..ways.ways import Ways
 from .channel import Channel, State
 from .exchange import ExchangeLink
 from .link import ClientLink

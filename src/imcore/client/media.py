@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..errors import ConfigError, Unknown
 from ..reference import Reference
-from ..ways.finder import Ways
+from ..ways.ways import Ways
 from .media_down import Download
 from .media_up import Upload
 from .media_way import Way

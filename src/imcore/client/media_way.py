@@ -18,8 +18,8 @@ from aiohttp.client_proto import ResponseHandler
 from ..errors import Refused, WayError
 from ..ways.candidate import Candidate
 from ..ways.dial import Connect, ride
-from ..ways.finder import Ways
 from ..ways.outcomes import Outcome, met, of_error, reason
+from ..ways.ways import Ways
 from .backoff import Backoff
 from .opening import Token, fresh
 

@@ -7,36 +7,32 @@ how to enter is given to it, and it is done only where a gateway has proven itse
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import ssl
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import NamedTuple, Self, TypeVar
+from typing import TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from ..access_list import BackOff, Direction, Measured, PublicKeys, Report, public_keys
+from ..access_list import BackOff, Direction, Measured, Report
 from ..errors import WayError
-from ..points import Point, parse_points
 from .ahead import Ahead
 from .candidate import Candidate, Listed
-from .dial import Connect, straight
+from .dial import Connect
 from .fetch import Progress
 from .memory import Memory
-from .network import Network, current
+from .network import Network
 from .outcomes import Outcome
 from .probe import fill, probe, still
 from .proofs import Proofs
-from .proxies import Proxies, chooser
 from .race import MOST, PATIENCE_S, Race
-from .resolve import Resolve, system
 from .search import Attempt, Search
 from .sources import Heard, Sources
 from .still import MOST_S
 
-__all__ = ["Finder", "Ways"]
+__all__ = ["Finder"]
 
 Way = TypeVar("Way")
 
@@ -405,92 +401,6 @@ class Finder:
             task = asyncio.create_task(self._sources.report(report), name="imcore reports")
             self._sending.add(task)
             task.add_done_callback(self._sending.discard)
-
-
-class Ways(NamedTuple):
-    """What the finders of one device have in common; see `Sources` and `Finder`."""
-
-    points: Sequence[Point]
-    access: Sequence[Point]
-    keys: PublicKeys
-    memory: Memory
-    device: str
-    tls: ssl.SSLContext | None
-    through: Callable[[Candidate], Connect]
-    resolve: Resolve
-    network: Callable[[], Network]
-
-    @classmethod
-    def known(
-        cls,
-        points: Iterable[str],
-        access: Iterable[str],
-        keys: Iterable[str],
-        memory: Memory | str | os.PathLike[str] | None,
-        device: str,
-        tls: ssl.SSLContext | None,
-        resolve: Resolve = system,
-        network: Callable[[], str] = str,
-        proxy: str | bool = True,
-    ) -> Self:
-        """As an application writes them. network: asked for its SSID. proxy: see `proxies.chooser`. Raises
-        `ConfigError`."""
-        services = list(access)
-        named = points if isinstance(points, str) else list(points)
-        found = list(parse_points(named)) if named or not services else []
-        asked = list(parse_points(services)) if services else []
-        kept = memory if isinstance(memory, Memory) else Memory(memory)
-        choose = chooser(proxy)
-        # What a proxy is told, it looks up: nobody here need know it, and chooser's complaints are heard now.
-        theirs = {point.host for point in (*found, *asked) if choose(point) is not None}
-
-        async def look_up(name: str) -> list[str]:
-            return [name] if name in theirs else await resolve(name)
-
-        through = straight if proxy is False else Proxies(choose, kept).by
-        return cls(
-            found,
-            asked,
-            public_keys(keys),
-            kept,
-            device,
-            tls,
-            through,
-            look_up,
-            lambda: current(network()),
-        )
-
-    @property
-    def tunnels(self) -> bool:
-        """There is no other way, as far as is known before anybody is asked."""
-        return bool(self.points) and all(point.tunnels for point in self.points)
-
-    def sources(self) -> Sources:
-        """Who knows access points."""
-        return Sources(
-            self.points, self.access, self.keys, self.memory, through=self.through, resolve=self.resolve, tls=self.tls
-        )
-
-    def finder(
-        self,
-        role: Direction,
-        fits: Callable[[Candidate], bool] = lambda candidate: True,
-        ahead: Ahead | None = None,
-    ) -> Finder:
-        """Of ways in this direction that are fit for their use. ahead: by whose connections they are entered."""
-        keys = tuple(self.keys.values())
-        return Finder(
-            role,
-            self.sources(),
-            self.memory,
-            keys,
-            through=self.through,
-            network=self.network,
-            device=self.device,
-            tls=self.tls,
-            fits=fits,
-            ahead=ahead,
-        )
 
 
 def _attempt(candidate: Candidate, progress: Progress, error: WayError | None) -> Attempt:

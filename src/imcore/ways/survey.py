@@ -19,10 +19,10 @@ from ..messages import Hello, Role, pack
 from .candidate import Candidate, Listed
 from .dial import ride
 from .fetch import Progress, Request, fetch
-from .finder import Ways
 from .outcomes import Outcome, met, of_error, of_head, reason
 from .probe import fill, probe
 from .sources import Heard
+from .ways import Ways
 
 __all__ = ["Found", "survey"]
 
