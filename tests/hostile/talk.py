@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -19,8 +20,9 @@ __all__ = ["Talk", "say"]
 
 
 def say(what: str, *words: object) -> None:
-    """One line, at once."""
-    print(f"{time.monotonic():.4f}", what, *words, flush=True)
+    """One line, at once and whole, whichever thread says it."""
+    line = " ".join([f"{time.monotonic():.4f}", what, *map(str, words)])
+    os.write(1, f"{line}\n".encode())
 
 
 class Talk:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from xml.etree import ElementTree
 
 from tests.hostile.cases import CASES
 from tests.hostile.measure import Line, Result, measure
+from tests.hostile.network import REPOSITORY
 from tests.hostile.picture import picture
 from tests.hostile.report import ROWS, cases, page
 from tests.hostile.run import Outcome
@@ -143,3 +146,18 @@ def test_each_case_has_a_name_of_its_own_and_each_row_a_case() -> None:
 def test_what_the_race_waits_for_is_the_silent_ones_before_the_first_that_is_open() -> None:
     assert [waited_s(named[name]) for name in ("open", "8080 only", "portal")] == [0.0, 0.0, 0.0]
     assert 0 < waited_s(named["443 only"]) < waited_s(named["80 only"]) < waited_s(named["14000 only"]) < FIRST_MOST_S
+
+
+def test_what_threads_say_at_once_are_whole_lines() -> None:
+    program = (
+        "import sys, threading\n"
+        "from tests.hostile.talk import say\n"
+        "sys.setswitchinterval(1e-6)\n"
+        "work = [threading.Thread(target=lambda: [say('sent', 7, 'a b') for _ in range(2000)]) for _ in range(4)]\n"
+        "for thread in work: thread.start()\n"
+        "for thread in work: thread.join()\n"
+    )
+    said = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    lines = [Line.of(line) for line in said.stdout.splitlines()]
+    assert {(line.what, line.words) for line in lines} == {("sent", "7 a b")}
+    assert len(lines) == 8000
