@@ -37,6 +37,8 @@ def main() -> int:
     known = {case.name: case for case in CASES}
     if unknown := [name for name in args.names if name not in known]:
         parser.error(f"no case {unknown[0]!r}; there are: {', '.join(known)}")
+    if args.at_once < 1:
+        parser.error(f"argument --at-once: expected at least 1, got {args.at_once}")
     chosen = [known[name] for name in args.names] or CASES
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)

@@ -6,6 +6,9 @@ import subprocess
 import sys
 from xml.etree import ElementTree
 
+import pytest
+
+from tests.hostile.__main__ import main
 from tests.hostile.cases import CASES
 from tests.hostile.measure import Line, Result, measure
 from tests.hostile.network import REPOSITORY
@@ -146,6 +149,16 @@ def test_each_case_has_a_name_of_its_own_and_each_row_a_case() -> None:
 def test_what_the_race_waits_for_is_the_silent_ones_before_the_first_that_is_open() -> None:
     assert [waited_s(named[name]) for name in ("open", "8080 only", "portal")] == [0.0, 0.0, 0.0]
     assert 0 < waited_s(named["443 only"]) < waited_s(named["80 only"]) < waited_s(named["14000 only"]) < FIRST_MOST_S
+
+
+@pytest.mark.parametrize(("words", "why"), [(["nosuch"], "no case"), (["--at-once", "0"], "at least 1, got 0")])
+def test_what_can_not_be_run_is_said(
+    words: list[str], why: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["hostile", *words])
+    with pytest.raises(SystemExit):
+        main()
+    assert why in capsys.readouterr().err
 
 
 def test_what_threads_say_at_once_are_whole_lines() -> None:
