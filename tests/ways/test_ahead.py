@@ -109,6 +109,9 @@ def test_where_connecting_is_quick_nothing_is_begun() -> None:
         async with place() as (there, candidate, made):
             there.through = 0.0
             await knock(made, candidate)
+            await there.has(1, 1)
+            await asyncio.sleep(0.02)
+            await there.has(1, 1)
             (await made.entering(candidate)(candidate.point)).sock.close()
             await there.has(2, 2)
 
@@ -160,6 +163,7 @@ def test_one_that_does_not_get_through_is_not_waited_for_long() -> None:
 
                 made = Ahead(lambda _: there.slowly(candidate))
                 await knock(made, lost)
+                assert made._made[lost]
                 began = asyncio.get_running_loop().time()
                 (await made.entering(lost)(candidate.point)).sock.close()
                 assert asyncio.get_running_loop().time() - began < 0.9, "before a lost packet is sent again"
