@@ -71,8 +71,8 @@ def _open_what_is_closed() -> None:
         except OSError:
             os.open(os.devnull, os.O_RDWR)
     # Python has left out what was closed at its start.
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  # for as long as the process lasts
-    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115 - nor this
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 - it stays for as long as the process lasts
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115 - it stays, too
 
 
 def _failed(error: Exception, code: int) -> int:

@@ -12,7 +12,7 @@ import ssl
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -55,9 +55,8 @@ _WORST = (9, 9)
 
 class Finder:
     """role: what the way is for. keys: that gateways prove themselves with; none = WELCOME is proof enough, and points
-    are entered in turn. through: what makes connections for a candidate. ahead: what makes them where they are entered
-    by those that it makes meanwhile. network: which one the device is on. device:
-    whose reports these are."""
+    are entered in turn. through: what makes connections for a candidate. ahead: what begins another one meanwhile,
+    where going in takes that. network: which one the device is on. device: whose reports these are."""
 
     def __init__(
         self,
@@ -86,7 +85,7 @@ class Finder:
         self._listed: dict[Candidate, Listed] = {}
         self._gathering: asyncio.Task[None] | None = None
         self._gathered = ""  # the place where it was begun
-        self._search: Search[object] | None = None
+        self._search: Search[Any] | None = None  # whatever its way in is: nobody asks this one for it
         self._other: Finder | None = None
         self._proofs = Proofs(self._where, ahead.drop if ahead is not None else lambda: None)
         self._slow = 1.0
@@ -134,7 +133,7 @@ class Finder:
         through = self._through if self._ahead is None else self._ahead.knocking
         knock = partial(self._knock, through=through)
         search: Search[Way] = Search(Race(now, slow=self._slow, most=most), knock, go_in, tell)
-        self._search = search  # type: ignore[assignment]  # whatever its way in is: nobody asks this one for it
+        self._search = search
         self._begin_gathering()
         try:
             if self._keys:  # else there is nothing to look for: it is entered

@@ -52,7 +52,7 @@ async def connect(pool: ConnectionPool, place: Place | None = None) -> AbstractC
         connection.host, connection.port = place  # type: ignore[attr-defined]  # a cluster is reached over TCP
     try:
         async with asyncio.timeout(ANSWER_S):
-            await connection.connect()  # type: ignore[no-untyped-call]  # nor here
+            await connection.connect()  # type: ignore[no-untyped-call]  # theirs has no types
     except BaseException:
         await connection.disconnect(nowait=True)
         raise
