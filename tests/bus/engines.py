@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,7 @@ from imcore.bus.redis.pipe import Pipe
 from imcore.messages import Refusal
 from tests import redis_server
 
-__all__ = ["ENGINES", "SHARDS", "Engine", "Link", "Taker", "away", "back", "pipe", "run", "until", "uplink"]
+__all__ = ["ENGINES", "SHARDS", "Engine", "Link", "Taker", "away", "back", "pipe", "run", "until", "uplink", "watched"]
 
 
 SHARDS = 4
@@ -32,6 +33,18 @@ def on_redis(cluster: bool, data: str | os.PathLike[str], **limits: Any) -> Bus:
     if redis_server.missing is not None:
         pytest.skip(redis_server.missing)
     return RedisBus(redis_server.shared(cluster).url, space=f"test {os.fspath(data)}", shards=SHARDS, **limits)
+
+
+@asynccontextmanager
+async def watched(url: str, space: str, shards: int) -> AsyncIterator[tuple[RedisBus, list[object]]]:
+    """An engine on Redis, and whose history was lost: of each time."""
+    bus, lost = RedisBus(url, space=space, shards=shards), list[object]()
+    await bus.start()
+    bus.inbox.attach(lost.append)
+    try:
+        yield bus, lost
+    finally:
+        await bus.close()
 
 
 def pipe(bus: Bus) -> Pipe:

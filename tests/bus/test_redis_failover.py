@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
 
 import pytest
 
-from imcore.bus.redis import RedisBus
 from imcore.bus.redis.audit import audit
 from tests import redis_server
-from tests.bus.engines import away, back, pipe, run, until
+from tests.bus.engines import away, back, pipe, run, until, watched
 from tests.bus.flow import Flow
 from tests.redis_server import RedisCluster, RedisServer
 
@@ -28,18 +27,6 @@ def cluster() -> Iterator[RedisCluster]:
     it is soon as silent as behind a dropped cable."""
     with closing(RedisCluster(replica=True, more=("--tcp-backlog", "1"))) as cluster:
         yield cluster
-
-
-@asynccontextmanager
-async def working(url: str, shards: int) -> AsyncIterator[tuple[RedisBus, list[object]]]:
-    """An engine, and whose history was lost: of each time."""
-    bus, lost = RedisBus(url, space="flow", shards=shards), list[object]()
-    await bus.start()
-    bus.inbox.attach(lost.append)
-    try:
-        yield bus, lost
-    finally:
-        await bus.close()
 
 
 def pair(cluster: RedisCluster) -> tuple[RedisServer, RedisServer]:
@@ -70,7 +57,7 @@ def is_master(server: RedisServer) -> bool:
 def test_nothing_is_lost_when_a_replica_is_promoted_in_good_order(cluster: RedisCluster) -> None:
     async def main() -> None:
         master, replica = pair(cluster)
-        async with working(cluster.url, 4) as (bus, lost):
+        async with watched(cluster.url, "flow", 4) as (bus, lost):
             flow = Flow(bus)
             flowing = asyncio.create_task(flow.run())
             await flow.goes_on()
@@ -93,7 +80,7 @@ def test_a_master_that_falls_silent_is_left_for_the_one_that_took_over(
 ) -> None:
     async def main() -> None:
         master, replica = pair(cluster)
-        async with working(master.url, 1) as (bus, lost):  # of the others it has only been told
+        async with watched(master.url, "flow", 1) as (bus, lost):  # of the others it has only been told
             assert await bus.inbox.append("bob", "chat", b"1") == 1
             await in_step(master, replica)
             monkeypatch.setattr("imcore.bus.redis.way.ANSWER_S", 2.0)
@@ -120,7 +107,7 @@ def test_a_master_that_is_cut_off_is_left_for_the_one_that_took_over(
 
     async def main() -> None:
         master, replica = pair(cluster)
-        async with working(master.url, 1) as (bus, lost):
+        async with watched(master.url, "flow", 1) as (bus, lost):
             assert await bus.inbox.append("bob", "chat", b"1") == 1
             await in_step(master, replica)
             for other in (*cluster.masters[:2], replica):  # it knows itself alone, and says so
@@ -138,7 +125,7 @@ def test_a_master_that_is_cut_off_is_left_for_the_one_that_took_over(
 def test_what_a_replica_had_not_got_when_it_took_over_is_another_history(cluster: RedisCluster) -> None:
     async def main() -> None:
         master, replica = pair(cluster)
-        async with working(cluster.url, 1) as (bus, lost):
+        async with watched(cluster.url, "flow", 1) as (bus, lost):
             assert await bus.inbox.append("bob", "chat", b"1") == 1
             await in_step(master, replica)
             epoch = pipe(bus).epoch(0)
@@ -163,7 +150,7 @@ def test_nodes_that_come_are_known_before_they_are_needed(monkeypatch: pytest.Mo
     assert isinstance(cluster, RedisCluster)
 
     async def main() -> None:
-        async with working(cluster.url, 1) as (bus, _):
+        async with watched(cluster.url, "flow", 1) as (bus, _):
             nodes = pipe(bus)._nodes
             assert nodes is not None
             everybody = {("127.0.0.1", node.port) for node in cluster.masters}

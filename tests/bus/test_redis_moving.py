@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 
 import pytest
 from redis.crc import key_slot
@@ -14,7 +14,7 @@ from imcore.bus.redis import RedisBus
 from imcore.bus.redis.audit import audit
 from imcore.errors import EngineError
 from tests import redis_server
-from tests.bus.engines import away, back, pipe, run, until
+from tests.bus.engines import away, back, pipe, run, until, watched
 from tests.bus.flow import Flow
 from tests.redis_server import RedisCluster, RedisServer
 
@@ -29,18 +29,6 @@ SLOT = key_slot(META.encode())
 def cluster() -> Iterator[RedisCluster]:
     with closing(RedisCluster()) as cluster:
         yield cluster
-
-
-@asynccontextmanager
-async def working(cluster: RedisCluster) -> AsyncIterator[tuple[RedisBus, list[object]]]:
-    """An engine, and whose history was lost: of each time."""
-    bus, lost = RedisBus(cluster.url, space="moving", shards=SHARDS), list[object]()
-    await bus.start()
-    bus.inbox.attach(lost.append)
-    try:
-        yield bus, lost
-    finally:
-        await bus.close()
 
 
 class Move:
@@ -85,7 +73,7 @@ class Move:
 def test_no_call_fails_while_a_slot_moves_under_traffic(cluster: RedisCluster) -> None:
     async def main() -> None:
         here, there = cluster.masters[2], cluster.masters[0]
-        async with working(cluster) as (bus, lost):
+        async with watched(cluster.url, "moving", SHARDS) as (bus, lost):
             flow = Flow(bus)
             flowing = asyncio.create_task(flow.run())
             await flow.goes_on()
@@ -113,7 +101,7 @@ def test_no_call_fails_while_a_slot_moves_under_traffic(cluster: RedisCluster) -
 
 def test_a_process_that_starts_while_a_slot_moves_waits_for_it(cluster: RedisCluster) -> None:
     async def main() -> None:
-        async with working(cluster):
+        async with watched(cluster.url, "moving", SHARDS):
             pass
         move = Move(cluster, cluster.masters[2], cluster.masters[0])
         bus = RedisBus(cluster.url, space="moving", shards=SHARDS)
@@ -130,7 +118,7 @@ def test_a_move_that_takes_longer_than_an_answer_may_is_redis_being_away(
     cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def main() -> None:
-        async with working(cluster) as (bus, lost):
+        async with watched(cluster.url, "moving", SHARDS) as (bus, lost):
             user = next(f"user {n}" for n in range(100) if bus._keys.shard(f"user {n}") == 0)
             assert await bus.inbox.append(user, "chat", b"1") == 1
             monkeypatch.setattr("imcore.bus.redis.way.ANSWER_S", 1.0)

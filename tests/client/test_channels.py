@@ -198,15 +198,17 @@ def test_a_silent_link_up_is_asked_and_left(monkeypatch: pytest.MonkeyPatch) -> 
     run(work())
 
 
+async def confirms_and_has_one(link: Conversation, hello: Hello) -> None:
+    """Each message that comes up; and the inbox has one."""
+    greet(link)
+    while (frame := await link.frame()) is not None:
+        if frame.type == MSG:
+            link.say(ACK, frame.id, body=(1).to_bytes(8))
+
+
 def test_an_answer_to_what_went_up_shows_that_the_link_down_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heartbeat, "PATIENCE_S", 0.3)
     downs = 0
-
-    async def up(link: Conversation, hello: Hello) -> None:
-        greet(link)
-        while (frame := await link.frame()) is not None:
-            if frame.type == MSG:
-                link.say(ACK, frame.id, body=(1).to_bytes(8))  # the inbox has one
 
     async def down(link: Conversation, hello: Hello) -> None:
         nonlocal downs
@@ -219,7 +221,7 @@ def test_an_answer_to_what_went_up_shows_that_the_link_down_is_dead(monkeypatch:
         await pong(link, 1)
 
     async def work() -> None:
-        async with asyncio.timeout(5), peer(Roles(up, down)) as address, split(address) as im:
+        async with asyncio.timeout(5), peer(Roles(confirms_and_has_one, down)) as address, split(address) as im:
             await until(lambda: im.state is State.OPEN)
             await asyncio.sleep(0.1)
             await im.send("r", b"x")
@@ -233,12 +235,6 @@ def test_answers_in_quick_succession_do_not_show_that_a_message_was_lost_on_its_
 ) -> None:
     monkeypatch.setattr(heartbeat, "OVERDUE_S", 60.0)
 
-    async def up(link: Conversation, hello: Hello) -> None:
-        greet(link)
-        while (frame := await link.frame()) is not None:
-            if frame.type == MSG:
-                link.say(ACK, frame.id, body=(1).to_bytes(8))  # the inbox has one
-
     async def down(link: Conversation, hello: Hello) -> None:
         greet(link)
         link.say(PONG, (await link.expect(PING)).id, body=bytes(8))
@@ -248,7 +244,7 @@ def test_answers_in_quick_succession_do_not_show_that_a_message_was_lost_on_its_
         await pong(link, 1)
 
     async def work() -> None:
-        roles = Roles(up, down)
+        roles = Roles(confirms_and_has_one, down)
         async with asyncio.timeout(20), peer(roles) as address, split(address) as im:
             coming = asyncio.create_task(first(im, 1))
             while not coming.done():
