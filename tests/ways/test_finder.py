@@ -500,6 +500,30 @@ class TestBehindTheWayIn:
 
         asyncio.run(work())
 
+    def test_what_did_not_hold_is_looked_at_again_after_a_while(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("imcore.ways.finder.FROZEN_S", 0.1)
+        monkeypatch.setattr("imcore.ways.finder.BAD_S", 0.1)
+        asked = 0
+
+        async def frozen_once(request: Asked, writer: asyncio.StreamWriter) -> None:
+            nonlocal asked
+            asked += 1
+            await gateway(cut=17_000 if asked == 1 else None)(request, writer)
+
+        async def work() -> None:
+            async with asyncio.timeout(20), place(frozen_once) as point:
+                one, way = finder([point]), Candidate(point, point.host)
+                assert not await one.holds(way)
+                assert one.held(way) is False
+                await asyncio.sleep(0.15)
+                assert one.held(way) is None
+                assert await one.holds(way)
+                await asyncio.sleep(0.15)
+                assert one.held(way)
+                await one.close()
+
+        asyncio.run(work())
+
     def test_what_held_on_one_network_is_looked_at_again_on_another(self) -> None:
         here = Network("10.0.0.1")
 

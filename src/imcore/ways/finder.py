@@ -48,6 +48,8 @@ FROZEN_S = 5.0
 """How long the fill may make no progress at all, seconds."""
 FILL_S = 60.0
 """How long it may take in all, seconds: what still comes then is slow, and not frozen."""
+BAD_S = 3600.0
+"""For so long a way by which too little came through is not looked at again, seconds: it may have been by chance."""
 REPORT_MOST = 64
 
 _WORST = (9, 9)
@@ -252,13 +254,16 @@ class Finder:
         return self._proofs.held().get(candidate) if self._keys else True
 
     async def holds(self, candidate: Candidate) -> bool:
-        """Many bytes come through from there. It is looked at once on each network; if not, that is reported."""
+        """Many bytes come through from there. It is looked at once on each network; if not, that is reported, and holds
+        for an hour."""
         if not self._keys:
             return True
         async with self._proofs.looking:
             held = self._proofs.held()
             if candidate not in held:
                 held[candidate] = await self._is_filled(candidate)
+                if not held[candidate]:
+                    asyncio.get_running_loop().call_later(BAD_S, held.pop, candidate, None)
             return held[candidate]
 
     async def _is_filled(self, candidate: Candidate) -> bool:
