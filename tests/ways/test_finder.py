@@ -458,7 +458,7 @@ class TestBehindTheWayIn:
         asyncio.run(work())
 
     def test_a_point_that_freezes_after_some_kilobytes_does_not_hold(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("imcore.ways.finder.FROZEN_S", 0.3)
+        monkeypatch.setattr("imcore.ways.finder.FROZEN_S", 1.0)
 
         async def work() -> None:
             async with asyncio.timeout(20), place(gateway(cut=17_000)) as frozen, place(gateway()) as whole:
@@ -501,7 +501,7 @@ class TestBehindTheWayIn:
         asyncio.run(work())
 
     def test_what_did_not_hold_is_looked_at_again_after_a_while(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("imcore.ways.finder.FROZEN_S", 0.1)
+        monkeypatch.setattr("imcore.ways.finder.FROZEN_S", 1.0)
         monkeypatch.setattr("imcore.ways.finder.BAD_S", 0.1)
         asked = 0
 
