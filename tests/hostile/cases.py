@@ -87,6 +87,9 @@ CASES = [
          open_way=HTTP_80, passes=ON_80, every_s=32.0, seconds=100, needs=("haproxy",)),
     Case(6, "idle 60 s", "haproxy that closes what is silent for 60 s", all_of(only(80), behind(haproxy(idle_s=60))),
          open_way=HTTP_80, passes=ON_80, every_s=62.0, seconds=130, needs=("haproxy",)),
+    Case(6, "gives up at 10 s", "nginx on port 80 that holds streams back, and says 504 after 10 s without an answer",
+         all_of(only(80), behind(nginx("proxy_ignore_headers X-Accel-Buffering; proxy_read_timeout 10s;"))),
+         open_way=HTTP_80, passes=ON_80, every_s=17.0, seconds=100, needs=("nginx",)),
     # 7: bodies
     Case(7, "413 at 8 KiB", "nginx on port 80 that takes bodies up to 8 KiB; bursts of 20 KiB",
          all_of(only(80), behind(nginx("client_max_body_size 8k;"))), open_way=HTTP_80, passes=ON_80,
