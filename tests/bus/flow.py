@@ -31,9 +31,8 @@ class Flow:
         """Until it is told to end, and all that is durable is in its inbox."""
         taker = Taker().attach(self._bus)
         async with asyncio.TaskGroup() as tasks:
-            for user in self.users:
-                tasks.create_task(self._send(user))
-            while self._on or self.stored != self.durable:
+            sending = [tasks.create_task(self._send(user)) for user in self.users]
+            while not all(one.done() for one in sending) or self.stored != self.durable:
                 messages, taker.messages = taker.messages, []
                 await asyncio.gather(*(self._store(message) for message in messages))
                 await asyncio.sleep(0.002)
